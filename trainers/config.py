@@ -1,0 +1,250 @@
+"""`TrialConfig`: the whole of one run, and what of it makes the run's identity.
+
+Identity covers what changes the mathematics and nothing else, so a trial goes on at another world size or on another
+machine. The corpus enters by the hash of its manifest, never by its path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from crossover.trainers.errors import ConfigError
+
+__all__ = [
+    "AveragingConfig",
+    "CheckpointConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "ExecutionConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "OptimizerConfig",
+    "RegularizationConfig",
+    "ScheduleConfig",
+    "StoppingConfig",
+    "TrialConfig",
+    "config_from_dotted",
+    "config_hash",
+    "describe_validation_error",
+    "trial_identity",
+]
+
+
+class Section(BaseModel):
+    """A frozen group of settings in which an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """What is trained on."""
+
+    corpus: str = Field(description="Name of an embedded corpus (python-stdlib) or folder of a prepared corpus.")
+    unique_tokens: int = Field(gt=0, description="Unique tokens U of the training subset.")
+    sequence_length: int = Field(default=128, ge=2, description="Tokens a sequence, L.")
+    seed: int = Field(default=0, ge=0, description="Seed of the permutation of pieces, and so of the subset.")
+
+
+class ModelConfig(Section):
+    """The backbone, the same for every objective: either `size`, or `num_layers` and `width`."""
+
+    size: str | None = Field(
+        default=None, description="Parameters in matrix products, as 400k or 5M; the shape nearest to it is taken."
+    )
+    num_layers: int | None = Field(default=None, gt=0, description="Transformer blocks.")
+    width: int | None = Field(default=None, gt=0, description="Width D of the residual stream.")
+    num_heads: int | None = Field(default=None, gt=0, description="Attention heads; by default heads of 32 to 64.")
+    num_kv_heads: int | None = Field(default=None, gt=0, description="Key-value heads; fewer than heads is GQA.")
+    mlp_width: int | None = Field(default=None, gt=0, description="Hidden width of SwiGLU; by default 8/3 D.")
+    tie_embeddings: bool = Field(default=False, description="Output head shares the input table.")
+    rope_base: float = Field(default=10_000.0, gt=0, description="Base of the rotary frequencies.")
+    init_std: float = Field(default=0.02, gt=0, description="Standard deviation of the initial weights.")
+
+    @model_validator(mode="after")
+    def _one_way_to_say_the_shape(self) -> Self:
+        explicit = [n for n in ("num_layers", "width", "num_heads", "num_kv_heads", "mlp_width") if getattr(self, n)]
+        if self.size is not None and explicit:
+            raise ValueError(f"model.size = {self.size} and model.{explicit[0]} are both set: set one of them")
+        if self.size is None and (self.num_layers is None or self.width is None):
+            raise ValueError("the model has no shape: set model.size, or model.num_layers and model.width")
+        return self
+
+
+class ObjectiveConfig(Section):
+    """What is learned."""
+
+    name: str = Field(description="A registered objective: autoregressive or masked_diffusion.")
+
+
+class OptimizerConfig(Section):
+    """How weights are updated."""
+
+    name: Literal["adamw", "muon"] = Field(
+        default="adamw", description="adamw, or muon for the hidden matrices with adamw for the rest."
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="Peak learning rate.")
+    weight_decay: float = Field(default=0.1, ge=0, le=10, description="Decoupled weight decay of matrices.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the first moment.")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of the second moment.")
+    gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
+
+
+class ScheduleConfig(Section):
+    """How long, in which steps and at which rates."""
+
+    epochs: float = Field(gt=0, le=1e6, description="Passes over the unique tokens; may be fractional.")
+    batch_size: int = Field(default=16, gt=0, description="Sequences an optimizer step, over all workers.")
+    name: Literal["constant", "cosine", "wsd"] = Field(default="constant", description="Shape after the warm-up.")
+    warmup_steps: int = Field(default=50, ge=0, description="Steps of linear warm-up.")
+    decay_fraction: float = Field(default=0.2, gt=0, le=1, description="wsd: share of the steps that decay.")
+    final_fraction: float = Field(default=0.1, ge=0, le=1, description="cosine, wsd: last rate over peak rate.")
+
+
+class RegularizationConfig(Section):
+    """What keeps a model from learning the training set by heart."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of what each block adds to the residual.")
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of attention weights.")
+    mlp_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of the MLP's hidden units.")
+    embedding_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of the embedded input.")
+    input_noise: float = Field(
+        default=0.0, ge=0, lt=1, description="autoregressive: share of input tokens replaced by the mask."
+    )
+
+
+class AveragingConfig(Section):
+    """Averaged weights, on which every decision is taken."""
+
+    horizon_fraction: float = Field(
+        default=0.1, ge=0, lt=0.5, description="Mean age of the averaged weights over tokens seen; 0 is off."
+    )
+
+
+class EvaluationConfig(Section):
+    """What is measured, and when."""
+
+    first_epoch: float = Field(default=1.0, gt=0, description="Epochs to the first evaluation.")
+    ratio: float = Field(default=1.25, gt=1, description="Ratio of the epochs of two evaluations in a row.")
+    validation_windows: int = Field(default=256, ge=2, description="Windows scored at each evaluation.")
+    test_windows: int = Field(default=1024, ge=2, description="Windows scored once, at the chosen checkpoint.")
+    masks_per_window: int = Field(default=2, ge=2, description="Monte-Carlo masks a validation window, for bounds.")
+    test_masks_per_window: int = Field(default=4, ge=2, description="Monte-Carlo masks a test window, for bounds.")
+    seed: int = Field(default=0, ge=0, description="Seed of windows and masks: common to all trials compared.")
+
+
+class StoppingConfig(Section):
+    """When a run ends before its epochs are over: one rule for every objective."""
+
+    rule: Literal["overfit", "none"] = Field(default="overfit", description="overfit, or none.")
+    patience: int = Field(default=3, ge=1, description="Evaluations in a row that must agree.")
+    min_rise: float = Field(default=0.01, ge=0, description="Smallest rise over the best that counts, nats a token.")
+    z: float = Field(default=2.0, ge=0, description="Paired standard errors that a rise must exceed.")
+    plateau_evaluations: int | None = Field(
+        default=None, ge=2, description="Evaluations without a new best after which it ends as a plateau; null: off."
+    )
+
+
+class CheckpointConfig(Section):
+    """How much a fault can cost."""
+
+    interval_seconds: float = Field(default=300.0, gt=0, description="Longest time between two checkpoints.")
+    poll_seconds: float = Field(default=10.0, gt=0, description="Longest time before a request to stop is heard.")
+
+
+class ExecutionConfig(Section):
+    """How it is computed. Nothing here changes the mathematics."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where it runs.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 autocast where the processor has it and it is faster."
+    )
+    threads: int | None = Field(default=None, gt=0, description="Processor threads; null: what the worker was given.")
+
+
+class TrialConfig(Section):
+    """One training run of one configuration with one seed."""
+
+    data: DataConfig
+    model: ModelConfig
+    objective: ObjectiveConfig
+    schedule: ScheduleConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    regularization: RegularizationConfig = RegularizationConfig()
+    averaging: AveragingConfig = AveragingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    stopping: StoppingConfig = StoppingConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    execution: ExecutionConfig = ExecutionConfig()
+    seed: int = Field(default=0, ge=0, description="Seed of initial weights, order, masks and dropout.")
+
+    @model_validator(mode="after")
+    def _nothing_set_is_ignored(self) -> Self:
+        if self.regularization.input_noise > 0 and self.objective.name != "autoregressive":
+            raise ValueError(
+                f"regularization.input_noise = {self.regularization.input_noise} is for the autoregressive objective "
+                f"only, and objective.name is {self.objective.name}: set it to 0, or give its axis "
+                "`when: {objective.name: autoregressive}`"
+            )
+        return self
+
+
+_NOT_MATHEMATICS = ("checkpoint", "execution")
+
+
+def _mathematics(config: TrialConfig, manifest_hash: str) -> dict[str, Any]:
+    content = config.model_dump(mode="json")
+    for name in _NOT_MATHEMATICS:
+        del content[name]
+    content["data"]["corpus"] = manifest_hash
+    return content
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def trial_identity(config: TrialConfig, manifest_hash: str) -> str:
+    """Identity of a trial: the first 16 hexadecimal digits of the sha256 of what changes its mathematics."""
+    return _digest(_mathematics(config, manifest_hash))[:16]
+
+
+def config_hash(config: TrialConfig, manifest_hash: str) -> str:
+    """Like `trial_identity`, without training and data seed: repeats of one configuration share it."""
+    content = _mathematics(config, manifest_hash)
+    del content["seed"], content["data"]["seed"]
+    return _digest(content)[:16]
+
+
+def describe_validation_error(error: ValidationError) -> str:
+    """Every mistake in one line each: the path, the rule and the value."""
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        shown = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
+        lines.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")
+    return "; ".join(lines)
+
+
+def config_from_dotted(settings: Mapping[str, Any]) -> TrialConfig:
+    """A configuration from dotted paths, as studies write them.
+
+    Raises:
+        ConfigError: a path or a value is wrong; the message names each.
+    """
+    content: dict[str, Any] = {}
+    for path, value in settings.items():
+        *groups, name = path.split(".")
+        place = content
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = value
+    try:
+        return TrialConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(describe_validation_error(error)) from None

@@ -1,0 +1,102 @@
+"""What a trial writes down: one row an evaluation, its facts at the start, its end.
+
+These names are the columns of the tables `evaluations` and `trials`; notebooks rely on them. A missing value is None,
+never 0.0. Losses are nats per token of the averaged weights unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["SCHEMA_VERSION", "Evaluation", "StopReason", "TrialEnd", "TrialFacts"]
+
+SCHEMA_VERSION = 1
+
+StopReason = Literal["completed", "overfit", "plateau", "diverged", "pruned", "budget", "failed", "interrupted"]
+
+
+class Row(BaseModel):
+    """A frozen row; a non-finite loss is kept as it is, so that a divergence can be seen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evaluation(Row):
+    """Where a trial stood at one point of its life."""
+
+    step: int = Field(description="Optimizer steps done.")
+    epoch: float = Field(description="tokens_seen / unique_tokens.")
+    tokens_seen: int = Field(description="Training tokens seen, repeats counted.")
+    unique_tokens: int = Field(description="Unique tokens U of the training subset.")
+    train_flops: float = Field(description="FLOPs of training so far, counted exactly.")
+    train_flops_6nd: float = Field(description="6 N D: N active parameters in matrix products, D tokens seen.")
+    eval_flops: float = Field(description="FLOPs of evaluation so far.")
+    wall_seconds: float = Field(description="Seconds of work so far, all legs, start-up excluded.")
+    eval_seconds: float = Field(description="Seconds of evaluation so far.")
+    train_loss: float | None = Field(description="Mean training loss since the last evaluation, nats per token.")
+    val_loss: float = Field(description="NLL or ELBO of the validation windows, nats per token: the decision metric.")
+    val_loss_se: float = Field(description="Its standard error: windows and masks, clustered by document.")
+    val_loss_se_mc: float = Field(description="Monte-Carlo error on these windows alone; 0 for an exact likelihood.")
+    val_bits_per_byte: float = Field(description="val_loss as bits per byte of text.")
+    val_bits_per_byte_se: float = Field(description="Its standard error.")
+    rise_over_best: float = Field(description="val_loss less the best so far, paired over windows; 0 for a new best.")
+    rise_over_best_se: float = Field(description="Paired standard error of the rise, clustered by document.")
+    best_val_loss: float = Field(description="Best val_loss so far, this one included.")
+    raw_val_loss: float | None = Field(description="val_loss of the weights that are not averaged, same windows.")
+    learning_rate: float = Field(description="Learning rate of the last step.")
+    grad_norm: float | None = Field(description="Norm of the last gradient before clipping.")
+    tokens_per_second: float | None = Field(description="Training tokens a second since the last evaluation.")
+    mfu: float | None = Field(description="Model FLOPs utilization; None where the peak is not known.")
+    peak_memory_bytes: int = Field(description="Peak memory: resident set of the process, or of the GPU's allocator.")
+    branch: Literal["stable", "annealed"] = Field(default="stable", description="Main run or annealed branch.")
+    precision: str = Field(description="Precision that was resolved: float32 or bfloat16.")
+    device: str = Field(description="Device, in words.")
+    world_size: int = Field(default=1, description="Workers.")
+
+
+class TrialFacts(Row):
+    """What is known of a trial when it starts: written once, as trial.json."""
+
+    schema_version: int = SCHEMA_VERSION
+    trial_id: str
+    config_hash: str
+    config: dict[str, Any] = Field(description="The whole TrialConfig.")
+    objective: str
+    is_bound: bool = Field(description="True: losses are an ELBO (upper bound on the NLL); False: exact.")
+    seed: int
+    data_hash: str = Field(description="Hash of the corpus manifest.")
+    subset_hash: str = Field(description="Hash of the training subset's tokens.")
+    corpus: str
+    unique_tokens: int
+    num_params_total: int
+    num_params_active: int = Field(description="In matrix products: output head in, input table out.")
+    num_params_with_embeddings: int
+    flops_per_token: float = Field(description="Training FLOPs a token, counted exactly.")
+    git_commit: str | None
+    packages: dict[str, str]
+    python: str
+    created: str = Field(description="UTC time, ISO 8601.")
+
+
+class TrialEnd(Row):
+    """How a trial ended: written once, as end.json."""
+
+    stop_reason: StopReason
+    stop_evidence: str = Field(description="The reason in one sentence, with its numbers.")
+    best_step: int | None = None
+    best_epoch: float | None = None
+    best_val_loss: float | None = None
+    best_bits_per_byte: float | None = None
+    best_bits_per_byte_se: float | None = None
+    final_bits_per_byte: float | None = None
+    test_loss: float | None = Field(default=None, description="Nats per token on test at the best checkpoint.")
+    test_loss_se: float | None = None
+    test_loss_se_mc: float | None = None
+    test_bits_per_byte: float | None = None
+    test_bits_per_byte_se: float | None = None
+    tokens_seen: int = 0
+    train_flops: float = 0.0
+    eval_flops: float = 0.0
+    wall_seconds: float = 0.0

@@ -1,0 +1,67 @@
+"""`Run`: what the training loop asks of the place where it runs.
+
+Alone, in a Tune actor or in a Ray Train worker, the loop is the same; the record is the trial's own in each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from crossover.trainers.rows import Evaluation, StopReason
+
+__all__ = ["AloneRun", "Progress", "Run", "StopRequest"]
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """Somebody outside the trial wants it to end: `interrupted` goes on later, anything else is final."""
+
+    reason: StopReason
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a poll tells: for displays only, never for decisions."""
+
+    trial_id: str
+    step: int
+    num_steps: int
+    epoch: float
+    tokens_per_second: float | None
+    activity: str  # "training", "validating", "testing"
+
+
+class Run(Protocol):
+    """The place where a trial runs."""
+
+    @property
+    def directory(self) -> Path:
+        """The trial's folder: <storage>/<study>/trials/<identity>."""
+
+    @property
+    def until_tokens(self) -> int | None:
+        """Where this leg ends with a checkpoint though the trial does not; None: the trial's end."""
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """An evaluation was committed."""
+
+    def should_stop(self, progress: Progress) -> StopRequest | None:
+        """Asked at every evaluation and poll."""
+
+
+@dataclass
+class AloneRun:
+    """A run without a study: nobody asks it to stop."""
+
+    directory: Path
+    until_tokens: int | None = None
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Nothing to do: the record has it."""
+
+    def should_stop(self, progress: Progress) -> StopRequest | None:
+        """Nobody asks."""
+        return None
