@@ -1,0 +1,26 @@
+"""What a test needs and this machine lacks: the test is skipped, and says why."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu_tests and not _has_gpu():
+        for item in gpu_tests:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch sees none"))
+    if not any(shutil.which(name) for name in _BROWSERS):
+        for item in items:
+            if item.get_closest_marker("browser"):
+                item.add_marker(pytest.mark.skip(reason=f"needs a browser, one of: {', '.join(_BROWSERS)}"))
