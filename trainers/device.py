@@ -1,0 +1,131 @@
+"""Where a run is computed, and how exactly: device, precision and threads, resolved once.
+
+bfloat16 autocast is taken only where the processor multiplies bfloat16 itself; elsewhere it is emulated, and slower
+than float32.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from crossover.trainers.config import ExecutionConfig
+from crossover.trainers.errors import ConfigError
+
+__all__ = ["Runtime", "peak_memory_bytes", "resolve"]
+
+Precision = Literal["float32", "bfloat16"]
+
+_THREADS_GIVEN = torch.get_num_threads()  # before any run changes it: OMP_NUM_THREADS, or torch's own choice
+_NATIVE_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, Arm
+_FASTER_FROM_PARAMS = 400_000
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a run was given to compute with."""
+
+    device: torch.device
+    precision: Precision
+    threads: int
+
+    @cached_property
+    def description(self) -> str:
+        """The device in words, with its threads if it is a processor."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        unit = "thread" if self.threads == 1 else "threads"
+        return f"{_processor_name()}, {self.threads} {unit}"
+
+    def activate(self) -> None:
+        """Give this process its number of threads, and start the measure of peak memory anew where that is possible."""
+        torch.set_num_threads(self.threads)
+        _reset_peak_memory(self.device)
+
+    def autocast(self) -> torch.autocast:
+        """A context in which matrix products run in this precision; a new one at each call."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def resolve(config: ExecutionConfig, num_params: int) -> Runtime:
+    """Turn wishes into what this machine has; nothing is changed before `Runtime.activate`.
+
+    Args:
+        config: device, precision and threads, or auto.
+        num_params: parameters in matrix products: small models gain nothing from bfloat16 on a processor.
+
+    Raises:
+        ConfigError: CUDA, or bfloat16, is asked for and is not there.
+    """
+    device = _device(config.device)
+    native = _has_native_bfloat16(device)
+    if config.precision == "bfloat16" and not native:
+        raise ConfigError(
+            f"execution.precision is bfloat16, and this {device.type} device has no bfloat16 arithmetic (it would be "
+            "emulated, slower than float32): set it to auto or float32"
+        )
+    worth_it = native and (device.type == "cuda" or num_params >= _FASTER_FROM_PARAMS)
+    automatic: Precision = "bfloat16" if worth_it else "float32"
+    precision: Precision = automatic if config.precision == "auto" else config.precision
+    return Runtime(device, precision, config.threads or _THREADS_GIVEN)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Peak memory: of the GPU's allocator, or of the process's resident set.
+
+    Both count since `Runtime.activate`; the resident set since the start of the process where the kernel does not
+    let it be reset.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        raise ConfigError(
+            f"execution.device is cuda, and torch {torch.__version__} ({built}) sees no CUDA device here: set it to "
+            "auto or cpu, or give the worker a GPU (resources.gpus_per_worker) and a CUDA build of torch"
+        )
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def _has_native_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return not _NATIVE_BFLOAT16_FLAGS.isdisjoint(_cpuinfo("flags", "Features").split())
+
+
+def _processor_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(*fields: str) -> str:
+    """First value of the first of these fields that the kernel tells of the processor; empty where it tells none."""
+    if not _CPUINFO.exists():
+        return ""
+    for line in _CPUINFO.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in fields:
+            return value.strip()
+    return ""
+
+
+def _reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):  # no Linux, or a kernel that does not let it
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark of the resident set: proc(5)

@@ -1,0 +1,189 @@
+"""Losses of held-out windows with their errors, and the paired comparison of two of them.
+
+Windows of one document resemble each other, so errors are clustered by document; with documents as unequal as source
+files, the plain sandwich is too small, and the one here corrects for it. Two models are compared window by window:
+what makes a window hard is common to both and cancels, and so the error of a difference is several times smaller than
+that of either loss.
+
+Shape suffixes: W windows, M masks a window, G documents, R bins of the mask rate.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from crossover.trainers.data import Windows
+    from crossover.trainers.objectives import LanguageModel, Objective
+
+__all__ = ["Paired", "WindowScores", "monte_carlo_se", "paired", "paired_bits_per_byte", "score"]
+
+Floats = NDArray[np.floating]
+Integers = NDArray[np.integer]
+
+_RATE_BINS = 16
+
+
+@dataclass(frozen=True)
+class WindowScores:
+    """Nats of every window: NLL, or ELBO where the objective is a bound.
+
+    A window that is not finite makes the loss non-finite or NaN, and that is meant: it is a divergence. Errors are
+    NaN (unknown) where all windows are of one document.
+
+    Attributes:
+        nats_W: nats of a window, float32, mean over its masks; what the record keeps, so that a loss is the same bit
+            for bit when it is computed from there.
+        num_tokens_W: tokens scored.
+        num_bytes_W: bytes of their text.
+        document_W: document of each window.
+        se_mc: Monte-Carlo error of `loss` on these windows, nats per token; 0 for an exact likelihood.
+    """
+
+    nats_W: Floats
+    num_tokens_W: Integers
+    num_bytes_W: Integers
+    document_W: Integers
+    se_mc: float = 0.0
+
+    @property
+    def loss(self) -> float:
+        """Nats per token: all nats over all tokens."""
+        return _ratio(self.nats_W, self.num_tokens_W)
+
+    @property
+    def loss_se(self) -> float:
+        """Standard error of `loss`: choice of documents, windows and masks, clustered by document."""
+        return _ratio_se(self.nats_W, self.num_tokens_W, self.document_W)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The same nats as bits per byte of text, which does not depend on the tokenizer."""
+        return _ratio(self.nats_W, self.num_bytes_W) / math.log(2)
+
+    @property
+    def bits_per_byte_se(self) -> float:
+        """Standard error of `bits_per_byte`, clustered by document."""
+        return _ratio_se(self.nats_W, self.num_bytes_W, self.document_W) / math.log(2)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A difference over the same windows, with its own standard error."""
+
+    difference: float
+    se: float
+
+
+def paired(a: WindowScores, b: WindowScores) -> Paired:
+    """Loss of `a` less loss of `b` over the same windows, nats per token, clustered by document.
+
+    NaN where either is; the error is NaN where all windows are of one document.
+
+    Raises:
+        ValueError: the two do not score the same windows.
+    """
+    return _paired(a, b, a.num_tokens_W)
+
+
+def paired_bits_per_byte(a: WindowScores, b: WindowScores) -> Paired:
+    """The same as `paired`, in bits per byte."""
+    nats = _paired(a, b, a.num_bytes_W)
+    return Paired(nats.difference / math.log(2), nats.se / math.log(2))
+
+
+def score(
+    model: LanguageModel, objective: Objective, windows: Windows, num_masks: int, seed: int, *, batch_size: int = 64
+) -> WindowScores:
+    """Score every window, in evaluation mode and without gradient; the model's mode is restored.
+
+    Args:
+        model: the weights to score.
+        objective: an exact one scores each window once, a bound under `num_masks` masks.
+        windows: what to score.
+        num_masks: Monte-Carlo masks a window.
+        seed: of the masks; the same seed gives the same masks to every model.
+        batch_size: sequences a forward pass.
+    """
+    result = objective.window_nats(model, windows, num_masks=num_masks, seed=seed, batch_size=batch_size)
+    num_masked_WM = result.num_masked_WM
+    return WindowScores(
+        nats_W=result.nats_WM.mean(axis=1).astype(np.float32),
+        num_tokens_W=windows.num_tokens_W,
+        num_bytes_W=windows.num_bytes_W,
+        document_W=windows.document_W,
+        se_mc=0.0 if num_masked_WM is None else monte_carlo_se(result.nats_WM, num_masked_WM, windows.num_tokens_W),
+    )
+
+
+def monte_carlo_se(nats_WM: Floats, k_WM: Integers, num_tokens_W: Integers) -> float:
+    """Standard error, by the choice of masks alone, of the loss of these windows.
+
+    The number of masked tokens k is stratified over all (window, mask) pairs, so what a rate k/n costs on average
+    adds nothing to the error of the sum; nor does what makes a window hard, for the windows are given. What is left
+    after a window effect and an effect of the rate is the error: it is estimated from the residuals, each pair with
+    its own variance (few masked tokens have a large weight, and so a large one).
+
+    Args:
+        nats_WM: nats of each window under each mask.
+        k_WM: masked tokens of each.
+        num_tokens_W: tokens of each window.
+
+    Returns:
+        Nats per token; NaN where there is one mask a window, or a value is not finite.
+    """
+    num_windows, num_masks = nats_WM.shape
+    if num_masks < 2 or not np.isfinite(nats_WM).all():
+        return math.nan
+    bin_WM = np.minimum(k_WM * _RATE_BINS // num_tokens_W[:, None], _RATE_BINS - 1)
+    rate_WMR = (bin_WM[:, :, None] == np.unique(bin_WM)[:-1]).astype(np.float64)
+    nats, rates = _within_windows(nats_WM), _within_windows(rate_WMR)
+    effect_R, _, num_effects, _ = np.linalg.lstsq(rates, nats, rcond=None)
+    freedom = num_windows * (num_masks - 1) - num_effects
+    if freedom <= 0:
+        return math.nan
+    residual_variance = float(((nats - rates @ effect_R) ** 2).sum()) / freedom
+    return math.sqrt(residual_variance * num_windows / num_masks) / float(num_tokens_W.sum())
+
+
+def _within_windows(values_WM: Floats) -> Floats:
+    """Each window's values less their mean, all pairs in one axis."""
+    values = values_WM.astype(np.float64)
+    centred: Floats = (values - values.mean(axis=1, keepdims=True)).reshape(-1, *values.shape[2:])
+    return centred
+
+
+def _paired(a: WindowScores, b: WindowScores, per_W: Integers) -> Paired:
+    for name in ("num_tokens_W", "num_bytes_W", "document_W"):
+        if not np.array_equal(getattr(a, name), getattr(b, name)):
+            raise ValueError(f"only scores of the same windows can be paired: {name} differs")
+    difference_W = a.nats_W.astype(np.float64) - b.nats_W
+    return Paired(_ratio(difference_W, per_W), _ratio_se(difference_W, per_W, a.document_W))
+
+
+def _ratio(nats_W: Floats, per_W: Integers) -> float:
+    return float(nats_W.sum(dtype=np.float64) / per_W.sum())
+
+
+def _ratio_se(nats_W: Floats, per_W: Integers, document_W: Integers) -> float:
+    """Cluster-robust standard error of sum(nats) / sum(per), with the leverage of each document taken out.
+
+    A document that holds a share h of all tokens pulls the ratio to itself and makes its own residual too small;
+    dividing it by 1 - h undoes that. The result equals the jackknife that leaves out one document at a time (CV3 of
+    MacKinnon, Nielsen and Webb, arXiv 2205.03285), and the usual G / (G - 1) sandwich where documents are equal.
+    """
+    documents, index_W = np.unique(document_W, return_inverse=True)
+    num_documents = len(documents)
+    per_G = np.bincount(index_W, weights=per_W, minlength=num_documents)
+    left_out_G = per_G.sum() - per_G
+    if num_documents < 2 or not left_out_G.all():
+        return math.nan
+    residual_W = nats_W.astype(np.float64) - _ratio(nats_W, per_W) * per_W
+    residual_G = np.bincount(index_W, weights=residual_W, minlength=num_documents)
+    shift_G = residual_G / left_out_G
+    return math.sqrt((num_documents - 1) / num_documents * float((shift_G**2).sum()))
