@@ -1,0 +1,1 @@
+"""Launching, resuming, stopping and showing a study that runs on Ray."""

@@ -1,0 +1,1 @@
+"""What a study tries next, who goes on, and what it may cost."""

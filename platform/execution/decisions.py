@@ -1,0 +1,171 @@
+"""What the driver decided, in the order in which it decided it: the half of a study's truth that trials do not own.
+
+One JSONL file a driver attempt, flushed to the disk line by line, never rewritten: a new attempt opens a new file, so a
+line torn by a kill is always the last of its file, and a file is never written by two processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from crossover.trainers.errors import CrossoverError, RecordError
+from crossover.trainers.rows import StopReason
+
+__all__ = [
+    "AttemptStarted",
+    "Decision",
+    "DecisionLog",
+    "LegEnded",
+    "LegStarted",
+    "StopRequested",
+    "StudyFinished",
+    "Suggested",
+    "attempts",
+    "read_decisions",
+]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    time: datetime = Field(default_factory=_now, description="UTC.")
+
+
+class AttemptStarted(_Line):
+    """A driver began to run the study, or to go on with it."""
+
+    kind: Literal["attempt"] = "attempt"
+    pid: int
+    host: str
+    versions: dict[str, str]
+    resumed: bool
+
+
+class Suggested(_Line):
+    """A trial was made: a repeat of configuration `number` of its stratum."""
+
+    kind: Literal["suggested"] = "suggested"
+    trial_id: str
+    number: int = Field(description="Number of the configuration within its stratum, from 0.")
+    stratum: dict[str, Any]
+    stratum_label: str
+    settings: dict[str, Any] = Field(description="Nuisance settings by dotted path.")
+    repeat: int
+    config_hash: str
+    purpose: Literal["search", "confirm"]
+
+
+class LegStarted(_Line):
+    """A trial was given a worker, from its newest checkpoint on."""
+
+    kind: Literal["leg_started"] = "leg_started"
+    trial_id: str
+    leg: int = Field(description="Number of the leg within its trial, from 1.")
+
+
+class LegEnded(_Line):
+    """A leg gave its worker back."""
+
+    kind: Literal["leg_ended"] = "leg_ended"
+    trial_id: str
+    leg: int
+    status: Literal["ended", "paused", "interrupted", "failed"]
+    error: str | None = None
+
+
+class StopRequested(_Line):
+    """A trial, or every one that runs, was asked to end at its next poll."""
+
+    kind: Literal["stop_requested"] = "stop_requested"
+    trial_id: str | None = Field(description="None: all.")
+    reason: StopReason
+    evidence: str
+
+
+class StudyFinished(_Line):
+    """Nothing is left to run."""
+
+    kind: Literal["finished"] = "finished"
+    reason: str
+
+
+Decision = Annotated[
+    AttemptStarted | Suggested | LegStarted | LegEnded | StopRequested | StudyFinished, Field(discriminator="kind")
+]
+_ADAPTER: TypeAdapter[Decision] = TypeAdapter(Decision)
+
+
+def _folder(study_dir: Path) -> Path:
+    return study_dir / "decisions"
+
+
+def _files(study_dir: Path) -> list[Path]:
+    return sorted(_folder(study_dir).glob("[0-9][0-9][0-9][0-9].jsonl"))
+
+
+class DecisionLog:
+    """The file of one driver attempt, open for appending."""
+
+    def __init__(self, study_dir: Path) -> None:
+        folder = _folder(study_dir)
+        files = _files(study_dir)
+        self.attempt = int(files[-1].stem) + 1 if files else 1
+        self.path = folder / f"{self.attempt:04d}.jsonl"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise CrossoverError(f"the decisions cannot be written at {self.path}: {error.strerror}") from error
+
+    def append(self, line: Decision) -> None:
+        """Writes one line and waits until the disk has it.
+
+        Raises:
+            CrossoverError: the disk refuses it.
+        """
+        content = line.model_dump_json().encode() + b"\n"
+        try:
+            written = os.write(self._descriptor, content)
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise CrossoverError(f"{self.path} cannot be written: {error.strerror}. Run the command again") from error
+        if written != len(content):
+            raise CrossoverError(f"{self.path} cannot be written: the disk is full. Make room, and run again")
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._descriptor)
+
+
+def attempts(study_dir: Path) -> list[list[Decision]]:
+    """The decisions of each driver attempt, oldest first; a torn last line is left out.
+
+    Raises:
+        RecordError: a line that is not the last of its file cannot be read.
+    """
+    return [list(_read(path)) for path in _files(study_dir)]
+
+
+def read_decisions(study_dir: Path) -> list[Decision]:
+    """Every decision of a study, oldest first. A folder without decisions has none."""
+    return [line for attempt in attempts(study_dir) for line in attempt]
+
+
+def _read(path: Path) -> Iterator[Decision]:
+    complete, _, _torn = path.read_bytes().rpartition(b"\n")
+    for number, content in enumerate(complete.split(b"\n") if complete else (), start=1):
+        try:
+            yield _ADAPTER.validate_json(content)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise RecordError(f"{path}, line {number}, is no decision of this version: {reason}") from None
