@@ -1,0 +1,131 @@
+"""`Manifest`: what a corpus folder holds, where it came from, and the hash by which trials know it.
+
+It holds no time and no machine, so the same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from crossover.trainers.config import describe_validation_error
+from crossover.trainers.errors import CorpusError
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST_NAME",
+    "SPLITS",
+    "Manifest",
+    "Provenance",
+    "ShardFacts",
+    "SplitFacts",
+    "SplitName",
+]
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+SplitName = Literal["training", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("training", "validation", "test")
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitFacts(_Facts):
+    """One split, counted."""
+
+    num_documents: int = Field(gt=0, description="Documents.")
+    num_pieces: int = Field(gt=0, description="Pieces that the documents were cut into.")
+    num_tokens: int = Field(gt=0, description="Tokens of text, separators not counted.")
+    num_bytes: int = Field(gt=0, description="Bytes of text.")
+    documents_sha256: str = Field(description="sha256 over the sha256 of each document, in the order they are stored.")
+
+
+class ShardFacts(_Facts):
+    """One Arrow file."""
+
+    file: str = Field(pattern=r"^[\w-]+\.arrow$", description="File name inside the corpus folder.")
+    split: SplitName
+    file_bytes: int = Field(gt=0, description="Size of the file.")
+    sha256: str = Field(description="sha256 of the file.")
+
+
+class Provenance(_Facts):
+    """Where the text came from; no part of the content hash."""
+
+    name: str = Field(description="What the corpus is called.")
+    sources: list[str] = Field(description="Files and folders as they were given.")
+    interpreter: str | None = Field(default=None, description="Interpreter whose library this is; null: none.")
+    num_files: int = Field(description="Files read.")
+    num_empty: int = Field(description="Files without a byte, left out.")
+    num_duplicates: int = Field(description="Files whose text was there already, left out.")
+    num_files_replaced: int = Field(description="Documents that had to be repaired (errors=replace).")
+    num_characters_replaced: int = Field(description="Undecodable sequences and NUL characters replaced in them.")
+
+
+class Manifest(_Facts):
+    """What a corpus folder holds."""
+
+    format_version: int = Field(description="Version of this layout.")
+    tokenizer: Literal["bytes"] = Field(description="How text became tokens.")
+    piece_tokens: int = Field(gt=0, description="Most tokens of a piece.")
+    split_fractions: dict[SplitName, float] = Field(description="Expected share of the documents of each split.")
+    splits: dict[SplitName, SplitFacts]
+    shards: list[ShardFacts]
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _each_split_has_facts_and_shards(self) -> Self:
+        for split in SPLITS:
+            if split not in self.splits or not any(shard.split == split for shard in self.shards):
+                raise ValueError(f"the {split} split is missing")
+        return self
+
+    @property
+    def content_hash(self) -> str:
+        """Identity of the content: sha256 of all that determines tokens and splits; no path, no time, no file."""
+        content = {
+            "tokenizer": self.tokenizer,
+            "piece_tokens": self.piece_tokens,
+            "splits": {name: facts.documents_sha256 for name, facts in self.splits.items()},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of a corpus folder.
+
+        Raises:
+            CorpusError: it is missing, unreadable, of another format version or no manifest.
+        """
+        path = folder / MANIFEST_NAME
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorpusError(f"{path} cannot be read ({error}): {_REMEDY}") from None
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise CorpusError(f"{path} is damaged, not JSON ({error}): {_REMEDY}") from None
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if version != FORMAT_VERSION:
+            raise CorpusError(
+                f"{path} has format_version {version!r} and this program reads {FORMAT_VERSION}: {_REMEDY}"
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise CorpusError(f"{path} is damaged ({describe_validation_error(error)}): {_REMEDY}") from None
+
+
+_REMEDY = "delete the folder and prepare the corpus again"
