@@ -1,0 +1,1 @@
+"""Studies that come with the package, each runnable by its name."""

@@ -1,0 +1,256 @@
+"""`Study`: one document that holds everything a run needs to be repeated.
+
+Each field is sound by itself here; what fields say together is `study_check`'s, and reading a file is `study`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+from crossover.platform.study_frozen import differences, frozen_document
+from crossover.platform.study_units import COUNT_PATTERN, parse_count
+from crossover.search_spaces import Axis, Scalar, Space, Stratum
+from crossover.trainers.config import DataConfig, StoppingConfig, TrialConfig, config_from_dotted
+
+__all__ = [
+    "BudgetConfig",
+    "ResourcesConfig",
+    "SearchConfig",
+    "Study",
+    "StudyData",
+    "TrackingConfig",
+]
+
+
+def _only(*known: object, later: str) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if value not in known:
+            listed = " or ".join(str(name) for name in known)
+            raise ValueError(f"{value!r} is not there yet: only {listed} for now ({later})")
+        return value
+
+    return AfterValidator(check)
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, str | int | float | None):
+        raise ValueError("a fixed setting is one string, number, true, false or null; several values make an axis")
+    return value
+
+
+def _folder(value: str) -> str:
+    if "://" in value:
+        raise ValueError(f"{value!r} is no local folder: object stores come later")
+    if not value.strip() or "\0" in value:
+        raise ValueError(f"{value!r} is no folder: name one, such as ./runs")
+    return value
+
+
+_CountText = Annotated[str, Field(pattern=COUNT_PATTERN)]
+_Count = Annotated[
+    int,
+    Field(gt=0, lt=2**63),
+    BeforeValidator(parse_count, json_schema_input_type=Annotated[int, Field(gt=0)] | _CountText),
+]
+_Flops = Annotated[
+    float,
+    Field(gt=0),
+    BeforeValidator(parse_count, json_schema_input_type=Annotated[float, Field(gt=0)] | _CountText),
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class StudyData(DataConfig):
+    """The text that is trained on."""
+
+    unique_tokens: _Count = Field(
+        description="Unique tokens U of the training subset: 24_576, 24k, 1.5M; where it is an axis, its default.",
+    )
+
+
+class SearchConfig(_Section):
+    """How many configurations and seeds, and who proposes them."""
+
+    sampler: Literal["tpe", "random"] = Field(
+        default="tpe", description="Who draws nuisance settings: tpe learns from finished trials, random does not."
+    )
+    trials: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Configurations drawn in every stratum with sampled nuisance axes; others need none.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of the suggestions.")
+    repeats: int = Field(default=1, ge=1, le=1_000, description="Seeds of every configuration.")
+    final_repeats: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000,
+        description="Seeds on which the best configuration of every stratum is trained in the end; null: repeats.",
+    )
+    scheduler: Annotated[str, _only("none", later="halving is under way")] = Field(
+        default="none", description="Who ends trials against others of their stratum; none for now."
+    )
+
+    @property
+    def num_final_repeats(self) -> int:
+        """Seeds of the best configuration of every stratum."""
+        return self.repeats if self.final_repeats is None else self.final_repeats
+
+    @field_validator("final_repeats")
+    @classmethod
+    def _not_fewer(cls, value: int | None, info: ValidationInfo) -> int | None:
+        repeats = info.data.get("repeats", 1)
+        if value is not None and value < repeats:
+            raise ValueError(f"{value}, but must be at least search.repeats = {repeats}")
+        return value
+
+
+class BudgetConfig(_Section):
+    """What the whole study may cost; at the limit running trials end with their results kept."""
+
+    flops: _Flops | None = Field(
+        default=None, description="FLOPs of training and evaluation, all trials: 4e13 or 40T; null: no limit."
+    )
+    wall_seconds: float | None = Field(default=None, gt=0, description="Seconds of the driver; null: no limit.")
+
+
+class ResourcesConfig(_Section):
+    """What one trial runs on."""
+
+    workers: Annotated[int, _only(1, later="several workers a trial come with Ray Train")] = Field(
+        default=1, description="Workers of a trial; 1 for now."
+    )
+    cpus_per_worker: int = Field(default=1, gt=0, le=4_096, description="Processors of a worker, and its threads.")
+    gpus_per_worker: float = Field(default=0, ge=0, le=64, description="GPUs of a worker; a fraction shares one.")
+    launcher: Annotated[str, _only("auto", later="ray_train comes with several workers")] = Field(
+        default="auto", description="auto: in a reused Tune actor."
+    )
+
+
+class TrackingConfig(_Section):
+    """Who else is told."""
+
+    wandb: Annotated[str, _only("disabled", later="offline and online are under way")] = Field(
+        default="disabled", description="Weights & Biases; disabled for now."
+    )
+
+
+class Study(_Section):
+    """One study."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Name of the study and of its folder: letters, digits, '.', '_' and '-', 64 at most.",
+    )
+    description: str = Field(default="", description="What the study asks, in words.")
+    data: StudyData
+    fixed: dict[str, Annotated[Any, AfterValidator(_plain)]] = Field(
+        default_factory=dict,
+        description="Settings that do not vary: dotted path of TrialConfig -> value; they hold where no axis applies.",
+    )
+    axes: dict[str, Axis] = Field(
+        default_factory=dict,
+        description="Settings that vary: dotted path of TrialConfig -> axis. A scientific axis whose name has no dot "
+        "sets nothing: it splits strata and can be named by `when`.",
+    )
+    search: SearchConfig = SearchConfig()
+    stopping: StoppingConfig = StoppingConfig()
+    budget: BudgetConfig = BudgetConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage: Annotated[str, AfterValidator(_folder)] = Field(
+        default="./runs", description="Folder in which the study makes its own, <storage>/<name>."
+    )
+
+    @field_validator("axes", mode="before")
+    @classmethod
+    def _counts_in_axes(cls, axes: Any) -> Any:
+        if not isinstance(axes, dict):
+            return axes
+        return {path: _with_counts(path, axis) if isinstance(axis, dict) else axis for path, axis in axes.items()}
+
+    @cached_property
+    def base(self) -> dict[str, Scalar]:
+        """Every setting that does not vary, by dotted path: data, stopping and fixed."""
+        data = {f"data.{name}": value for name, value in self.data.model_dump().items()}
+        stopping = {f"stopping.{name}": value for name, value in self.stopping.model_dump().items()}
+        return {**data, **stopping, **self.fixed}
+
+    @cached_property
+    def space(self) -> Space:
+        """The axes, with what is fixed."""
+        return Space(self.axes, self.base)
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """Names of the axes that set nothing."""
+        return frozenset(path for path in self.axes if "." not in path and path not in TrialConfig.model_fields)
+
+    def strata(self) -> list[Stratum]:
+        """Every combination of the scientific axes' values that applies."""
+        return self.space.strata()
+
+    def num_configurations(self, stratum: Stratum) -> int:
+        """Configurations of a stratum: `search.trials` if anything is sampled, else its grid points (at least 1)."""
+        if self.space.is_sampled(stratum):
+            return self.search.trials or 1
+        return len(self.space.grid_points(stratum))
+
+    def trial_config(self, stratum: Stratum, settings: Mapping[str, Scalar], repeat: int = 0) -> TrialConfig:
+        """The configuration of one trial.
+
+        Args:
+            stratum: Where it belongs.
+            settings: Nuisance settings, from `space.suggest`.
+            repeat: Which seed, from 0; added to `seed` and to `data.seed`, so that text and training both vary.
+
+        Raises:
+            ConfigError: the settings do not go together.
+        """
+        merged: dict[str, Any] = {**self.base, **stratum.settings, **settings}
+        for label in self.labels:
+            merged.pop(label, None)
+        merged["seed"] = merged.get("seed", 0) + repeat
+        merged["data.seed"] = merged["data.seed"] + repeat
+        return config_from_dotted(merged)
+
+    def same_questions(self, other: Study) -> list[str]:
+        """What `other` would change in the results of this study, each as `path: here -> there`.
+
+        Resources, storage, tracking, budget, description, `execution.*` and `checkpoint.*` change none, and
+        `search.trials` and `search.final_repeats` may grow.
+        """
+        return differences(self, other)
+
+    def freeze(self, data_hash: str) -> str:
+        """The study as a document for its folder: every default written out, with corpus hash and versions.
+
+        Args:
+            data_hash: Hash of the corpus manifest.
+        """
+        return frozen_document(self, data_hash)
+
+
+def _with_counts(path: str, axis: dict[str, Any]) -> dict[str, Any]:
+    """Counts such as 24k in an axis of unique tokens, and in conditions on it, as numbers."""
+    changed = dict(axis)
+    if path == "data.unique_tokens":
+        changed |= {
+            kind: [parse_count(value) for value in axis[kind]]
+            for kind in ("choice", "grid", "integer")
+            if isinstance(axis.get(kind), list)
+        }
+    when = axis.get("when")
+    if isinstance(when, dict) and "data.unique_tokens" in when:
+        wanted = when["data.unique_tokens"]
+        counts = [parse_count(value) for value in wanted] if isinstance(wanted, list) else parse_count(wanted)
+        changed["when"] = {**when, "data.unique_tokens": counts}
+    return changed

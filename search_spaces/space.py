@@ -1,0 +1,169 @@
+"""`Space`: the axes of a study together. Pure Python; whoever suggests comes from outside.
+
+Settings grow in one fixed order in which every axis follows those that its conditions name, so whether an axis applies
+is always decided by values that are already there. A fixed value holds wherever the axis of its path does not apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from crossover.search_spaces.axis import Axis
+from crossover.search_spaces.checks import ordered_paths, space_mistakes
+from crossover.search_spaces.domains import Grid, Scalar, Source, same
+from crossover.search_spaces.errors import SpaceError
+
+__all__ = ["MAX_STRATA", "Space", "Stratum"]
+
+MAX_STRATA = 1_000
+MAX_POINTS = 10_000
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """One combination of the scientific axes' values.
+
+    Args:
+        settings: Values of the scientific axes that apply, label axes included.
+        label: Short and readable: `recipe=tuned objective=masked_diffusion`; unique in its space.
+    """
+
+    settings: Mapping[str, Scalar] = field(hash=False)
+    label: str
+
+
+class Space:
+    """What a study varies.
+
+    Args:
+        axes: Axes by their dotted path, or by their name for a label axis.
+        fixed: Settings that do not vary, by dotted path; conditions may name them.
+
+    Raises:
+        SpaceError: the axes contradict each other, or give too many strata.
+    """
+
+    def __init__(self, axes: Mapping[str, Axis], fixed: Mapping[str, Scalar] | None = None) -> None:
+        self.axes = dict(axes)
+        self.fixed = dict(fixed or {})
+        mistakes = space_mistakes(self.axes, self.fixed)
+        if mistakes:
+            raise SpaceError(mistakes)
+        self._order = ordered_paths(self.axes)
+        self._reached: dict[str, tuple[str, ...]] = {}
+        self._strata = self._make_strata()
+        for stratum in self._strata:
+            self.grid_points(stratum)
+
+    def strata(self) -> list[Stratum]:
+        """Every combination of the scientific axes that apply, in the order in which the study writes them."""
+        return list(self._strata)
+
+    def active(self, settings: Mapping[str, Scalar]) -> tuple[str, ...]:
+        """Paths of the axes that apply under these settings."""
+        known = {**self.fixed, **settings}
+        return tuple(path for path in self._order if self.axes[path].holds(known))
+
+    def nuisance(self, stratum: Stratum) -> tuple[str, ...]:
+        """Paths of the nuisance axes that can apply somewhere in the stratum."""
+        if stratum.label not in self._reached:
+            self._reached[stratum.label] = self._reach(stratum)
+        return self._reached[stratum.label]
+
+    def grid_points(self, stratum: Stratum) -> list[dict[str, Scalar]]:
+        """The points of the nuisance grids in a stratum, the last axis fastest; one empty point without grids."""
+        grids = [path for path in self._nuisance_order if isinstance(self.axes[path].domain, Grid)]
+        return self._expand(grids, stratum.settings, MAX_POINTS, f"grid points in stratum {stratum.label}")
+
+    def num_points(self, stratum: Stratum) -> int | None:
+        """How many configurations a stratum can have; None where they cannot be listed or pass 10,000."""
+        paths = self.nuisance(stratum)
+        if any(self.axes[path].domain.values is None for path in paths):
+            return None
+        try:
+            return len(self._expand(paths, stratum.settings, MAX_POINTS, "configurations"))
+        except SpaceError:
+            return None
+
+    def is_sampled(self, stratum: Stratum) -> bool:
+        """Whether a stratum has nuisance axes that a sampler must draw."""
+        return any(not isinstance(self.axes[path].domain, Grid) for path in self.nuisance(stratum))
+
+    def suggest(self, stratum: Stratum, source: Source, number: int = 0) -> dict[str, Scalar]:
+        """Nuisance settings of one configuration.
+
+        Args:
+            stratum: Where it belongs.
+            source: Asked for every sampled axis that applies, always in the same order.
+            number: Which configuration of the stratum, from 0: it takes grid point `number` modulo their count.
+        """
+        points = self.grid_points(stratum)
+        point = points[number % len(points)]
+        known = {**self.fixed, **stratum.settings}
+        chosen: dict[str, Scalar] = {}
+        for path in self._nuisance_order:
+            axis = self.axes[path]
+            if axis.holds(known):
+                value = point[path] if path in point else axis.domain.suggest(path, source)
+                known[path] = chosen[path] = value
+        return chosen
+
+    @cached_property
+    def _nuisance_order(self) -> tuple[str, ...]:
+        return tuple(path for path in self._order if self.axes[path].role == "nuisance")
+
+    def _reach(self, stratum: Stratum) -> tuple[str, ...]:
+        known = {**self.fixed, **stratum.settings}
+        found: list[str] = []
+        for path in self._nuisance_order:
+            axis = self.axes[path]
+            if all(self._reachable(axis, name, known, found) for name in axis.when):
+                found.append(path)
+        return tuple(found)
+
+    def _reachable(self, axis: Axis, name: str, known: Mapping[str, Scalar], found: Iterable[str]) -> bool:
+        values = self.axes[name].domain.values if name in found else None
+        candidates = [*([known[name]] if name in known else []), *(values or ())]
+        return any(same(value, wanted) for value in candidates for wanted in axis.allowed(name))
+
+    def _make_strata(self) -> list[Stratum]:
+        scientific = [path for path in self._order if self.axes[path].role == "scientific"]
+        short = _short_names([path for path in self.axes if path in scientific])
+        found = []
+        for point in self._expand(scientific, {}, MAX_STRATA, "strata"):
+            settings = {path: point[path] for path in self.axes if path in point}
+            label = " ".join(f"{short[path]}={_shown(value)}" for path, value in settings.items())
+            found.append(Stratum(settings, label or "all"))
+        return found
+
+    def _expand(
+        self, paths: Iterable[str], given: Mapping[str, Scalar], limit: int, what: str
+    ) -> list[dict[str, Scalar]]:
+        points: list[dict[str, Scalar]] = [{}]
+        for path in paths:
+            axis = self.axes[path]
+            grown: list[dict[str, Scalar]] = []
+            for point in points:
+                applies = axis.holds({**self.fixed, **given, **point})
+                grown += [{**point, path: value} for value in axis.domain.values or ()] if applies else [point]
+                if len(grown) > limit:
+                    raise SpaceError(f"more than {limit} {what}: give the axes fewer values")
+            points = grown
+        return points
+
+
+def _short_names(paths: Iterable[str]) -> dict[str, str]:
+    short = {}
+    for path in paths:
+        *groups, name = path.split(".")
+        short[path] = groups[-1] if groups and name == "name" else name
+    names = list(short.values())
+    return {path: name if names.count(name) == 1 else path for path, name in short.items()}
+
+
+def _shown(value: Scalar) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
