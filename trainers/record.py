@@ -1,0 +1,318 @@
+"""The trial's record, as it is read: its facts, its rows, the losses behind each row, its end.
+
+A commit is a folder that was renamed into place whole and says the sha256 of every file that it holds or needs
+(`COMMIT.json`). The newest valid commit wins, so a reader needs no lock and sees no half of anything while the trial
+goes on. For rows only the rows' own digest is checked, which keeps reading cheap; the writer checks all before a trial
+goes on (`record_writer.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from crossover.trainers.durable import Digest
+from crossover.trainers.errors import RecordError
+from crossover.trainers.rows import SCHEMA_VERSION, Evaluation, TrialEnd, TrialFacts
+
+__all__ = [
+    "EVALUATION_SCHEMA",
+    "Commit",
+    "RecordPaths",
+    "TrialRecord",
+    "WindowFacts",
+    "evaluations_from_bytes",
+    "evaluations_to_bytes",
+]
+
+_log = logging.getLogger(__name__)
+_RowT = TypeVar("_RowT", bound=BaseModel)
+_ARROW_TYPES: dict[type, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+
+
+@dataclass(frozen=True)
+class WindowFacts:
+    """What the windows of a split are; every array has one entry a window.
+
+    Args:
+        num_tokens: scored tokens, int64.
+        num_bytes: bytes of text under them, int64.
+        document: number of the document that the window was cut from, int64.
+    """
+
+    num_tokens: NDArray[np.int64]
+    num_bytes: NDArray[np.int64]
+    document: NDArray[np.int64]
+
+
+class Commit(BaseModel):
+    """What `COMMIT.json` says.
+
+    Args:
+        number: commits of a trial count upwards.
+        files: digests of what is in the commit's folder, by path in it.
+        needs: digests of what the commit relies on beside it, by path in the trial's folder.
+        best_step: step of the best evaluation, if one was finite.
+        has_checkpoint: whether a trial can go on from here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    number: int
+    files: dict[str, Digest]
+    needs: dict[str, Digest]
+    best_step: int | None
+    has_checkpoint: bool
+
+    def to_bytes(self) -> bytes:
+        """The file's content, which ends in its own digest."""
+        body = self.model_dump_json()
+        return json.dumps({"commit": body, "sha256": hashlib.sha256(body.encode()).hexdigest()}).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Commit:
+        """Reads what `to_bytes` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        outer = json.loads(content)
+        if not isinstance(outer, dict) or not isinstance(body := outer.get("commit"), str):
+            raise ValueError("no commit in it")
+        if hashlib.sha256(body.encode()).hexdigest() != outer.get("sha256"):
+            raise ValueError("its sha256 is another one")
+        return cls.model_validate_json(body)
+
+
+@dataclass(frozen=True)
+class RecordPaths:
+    """Where things are in a trial's folder."""
+
+    root: Path
+
+    @property
+    def facts(self) -> Path:
+        """`TrialFacts`, written once."""
+        return self.root / "trial.json"
+
+    @property
+    def end(self) -> Path:
+        """`TrialEnd`, written once."""
+        return self.root / "end.json"
+
+    @property
+    def commits(self) -> Path:
+        """One folder a commit."""
+        return self.root / "commits"
+
+    @property
+    def best(self) -> Path:
+        """One folder of averaged weights, of the best evaluation (two while a better one is being committed)."""
+        return self.root / "best"
+
+    @property
+    def windows(self) -> Path:
+        """Losses of the held-out windows."""
+        return self.root / "windows"
+
+    @property
+    def window_facts(self) -> Path:
+        """What the held-out windows are."""
+        return self.windows / "facts.npz"
+
+    @property
+    def test_windows(self) -> Path:
+        """Losses of the test windows."""
+        return self.windows / "test.npy"
+
+    def window_nats(self, step: int) -> Path:
+        """Losses of the validation windows at the evaluation after `step` steps."""
+        return self.windows / f"{step}.npy"
+
+    def best_weights(self, step: int) -> Path:
+        """Averaged weights after `step` steps."""
+        return self.best / str(step) / "weights.safetensors"
+
+    def commit(self, number: int) -> Path:
+        """A commit's folder."""
+        return self.commits / str(number)
+
+    def commit_numbers(self) -> list[int]:
+        """Numbers of the commits there are, newest first."""
+        if not self.commits.is_dir():
+            return []
+        return sorted((int(path.name) for path in self.commits.iterdir() if path.name.isdecimal()), reverse=True)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """Reads a trial's folder, which need not exist yet, while the trial runs or after it."""
+
+    path: Path
+
+    @property
+    def paths(self) -> RecordPaths:
+        """Where things are in it."""
+        return RecordPaths(Path(self.path))
+
+    def facts(self) -> TrialFacts | None:
+        """What was known when the trial started; None before that."""
+        return _read_json(self.paths.facts, TrialFacts)
+
+    def end(self) -> TrialEnd | None:
+        """How the trial ended; None while it has not."""
+        return _read_json(self.paths.end, TrialEnd)
+
+    def evaluations(self) -> list[Evaluation]:
+        """The rows of the newest valid commit, oldest first; none before the first commit.
+
+        Raises:
+            RecordError: there are commits, and none of them has readable rows.
+        """
+        newest = self.newest_commit()
+        if newest is None:
+            return []
+        return evaluations_from_bytes(newest[1])
+
+    def best_step(self) -> int | None:
+        """Step of the best evaluation, whose averaged weights are kept; None before a finite one."""
+        newest = self.newest_commit()
+        return None if newest is None else newest[0].best_step
+
+    def window_nats(self, step: int) -> NDArray[np.float32]:
+        """Nats of every validation window at the evaluation after `step` steps: float32 [W].
+
+        Raises:
+            RecordError: there was no such evaluation, or its file is damaged.
+        """
+        return _read_array(self.paths.window_nats(step))
+
+    def test_window_nats(self) -> NDArray[np.float32] | None:
+        """Nats of every test window at the chosen checkpoint: float32 [W]; None before they are scored."""
+        return _read_array(self.paths.test_windows) if self.paths.test_windows.exists() else None
+
+    def window_facts(self, split: Literal["validation", "test"]) -> WindowFacts:
+        """What the windows of `split` are.
+
+        Raises:
+            RecordError: the trial has not started, or the file is damaged.
+        """
+        try:
+            with np.load(self.paths.window_facts, allow_pickle=False) as arrays:
+                return WindowFacts(*(arrays[f"{split}_{name}"] for name in ("num_tokens", "num_bytes", "document")))
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise RecordError(f"{self.paths.window_facts} cannot be read: {error}") from None
+
+    def newest_commit(self) -> tuple[Commit, bytes] | None:
+        """The newest commit whose rows are what they were, and these rows' bytes; None before the first commit.
+
+        Raises:
+            RecordError: there are commits, and none of them has readable rows.
+        """
+        tried: set[int] = set()
+        while numbers := [number for number in self.paths.commit_numbers() if number not in tried]:
+            for number in numbers:  # a running trial may replace what was listed: list again until nothing is new
+                try:
+                    return self.read_commit(number)
+                except RecordError as error:
+                    tried.add(number)
+                    if self.paths.commit(number).is_dir():
+                        _log.warning("%s", error)
+        if tried:
+            raise RecordError(
+                f"no commit under {self.paths.commits} has readable rows (tried {_listed(tried)}): restore the "
+                f"folder from a copy, or remove {self.paths.root} to train this trial from the start"
+            )
+        return None
+
+    def read_commit(self, number: int) -> tuple[Commit, bytes]:
+        """Commit `number` and the bytes of its rows.
+
+        Raises:
+            RecordError: it is truncated, altered or gone.
+        """
+        folder = self.paths.commit(number)
+        try:
+            commit = Commit.from_bytes((folder / "COMMIT.json").read_bytes())
+            rows = (folder / "evaluations.arrow").read_bytes()
+        except (OSError, ValueError) as error:
+            raise RecordError(f"commit {folder} is refused: {error}") from None
+        stated = commit.files.get("evaluations.arrow")
+        if commit.number != number or stated is None or stated.sha256 != hashlib.sha256(rows).hexdigest():
+            raise RecordError(f"commit {folder} is refused: its rows are not the ones that were committed")
+        return commit, rows
+
+
+def evaluations_to_bytes(evaluations: Sequence[Evaluation]) -> bytes:
+    """Rows as an Arrow IPC file with `schema_version` in its metadata. None becomes null, NaN stays NaN."""
+    columns = {name: [getattr(row, name) for row in evaluations] for name in EVALUATION_SCHEMA.names}
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, EVALUATION_SCHEMA) as writer:
+        writer.write_table(pa.table(columns, schema=EVALUATION_SCHEMA))
+    return sink.getvalue()
+
+
+def evaluations_from_bytes(content: bytes) -> list[Evaluation]:
+    """What `evaluations_to_bytes` wrote.
+
+    Raises:
+        RecordError: it is of another version of the schema.
+    """
+    table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
+    metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
+    version = metadata.get(b"schema_version", b"0").decode()
+    if version != str(SCHEMA_VERSION):
+        raise RecordError(f"rows of schema version {version}, and this release reads {SCHEMA_VERSION}")
+    return [Evaluation.model_validate(row) for row in table.to_pylist()]
+
+
+def _fields() -> Iterator[pa.Field]:
+    for name, annotation in get_type_hints(Evaluation).items():
+        if name not in Evaluation.model_fields:
+            continue
+        nullable = get_origin(annotation) in (Union, types.UnionType)
+        base = next(t for t in get_args(annotation) if t is not type(None)) if nullable else annotation
+        yield pa.field(name, _ARROW_TYPES[str if get_origin(base) is Literal else base], nullable=nullable)
+
+
+EVALUATION_SCHEMA: pa.Schema = pa.schema(list(_fields()), metadata={"schema_version": str(SCHEMA_VERSION)})
+
+
+def _read_json(path: Path, model: type[_RowT]) -> _RowT | None:
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from None
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise RecordError(
+            f"{path} is no {model.__name__} of schema version {SCHEMA_VERSION}: {error.errors()[0]['msg']}"
+        ) from None
+
+
+def _listed(numbers: set[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
+
+
+def _read_array(path: Path) -> NDArray[np.float32]:
+    try:
+        array: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from None
+    return array
