@@ -1,0 +1,1 @@
+"""The backbone and its shapes; `shapes` needs no torch."""

@@ -1,0 +1,26 @@
+"""What is learned: one file an objective, entered into the registry by its import here."""
+
+from crossover.trainers.objectives import autoregressive, masked_diffusion
+from crossover.trainers.objectives.base import (
+    LanguageModel,
+    LossSum,
+    Objective,
+    WindowNats,
+    build,
+    get,
+    names,
+    register,
+)
+
+__all__ = [
+    "LanguageModel",
+    "LossSum",
+    "Objective",
+    "WindowNats",
+    "autoregressive",
+    "build",
+    "get",
+    "masked_diffusion",
+    "names",
+    "register",
+]

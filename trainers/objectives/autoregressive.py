@@ -1,0 +1,105 @@
+"""Next-token prediction with its exact likelihood.
+
+A begin token is read first, so the first token of a sequence is scored too, and both objectives score the same tokens.
+Input noise (arXiv 2511.03276) replaces input tokens by the mask token in training; the targets stay clean.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossover.trainers.objectives.base import (
+    LanguageModel,
+    LossSum,
+    Objective,
+    WindowNats,
+    evaluating,
+    register,
+    token_nats,
+)
+
+if TYPE_CHECKING:
+    from crossover.trainers.config import TrialConfig
+    from crossover.trainers.data import Batch, Vocabulary, Windows
+
+__all__ = ["Autoregressive"]
+
+
+@register
+class Autoregressive(Objective):
+    """log p(x) = sum_i log p(x_i | begin, x_0, ..., x_{i-1}).
+
+    Args:
+        begin: Id of the begin token.
+        mask: Id of the mask token, which input noise puts in.
+        input_noise: Share of input tokens but the begin token that training replaces by the mask.
+    """
+
+    name: ClassVar[str] = "autoregressive"
+    causal: ClassVar[bool] = True
+    is_bound: ClassVar[bool] = False
+
+    def __init__(self, *, begin: int, mask: int, input_noise: float = 0.0) -> None:
+        self.begin = begin
+        self.mask = mask
+        self.input_noise = input_noise
+
+    @classmethod
+    def from_config(cls, config: TrialConfig, vocabulary: Vocabulary) -> Self:
+        """With the configuration's input noise."""
+        return cls(begin=vocabulary.begin, mask=vocabulary.mask, input_noise=config.regularization.input_noise)
+
+    def training_loss(
+        self, model: LanguageModel, batch: Batch, generator: torch.Generator, rows: slice | None = None
+    ) -> LossSum:
+        """Exact NLL of the clean targets."""
+        rows = rows or slice(None)
+        inputs_BL = self._inputs(batch.tokens_BL)
+        if self.input_noise > 0:
+            noisy_BL = torch.rand(inputs_BL.shape, generator=generator) < self.input_noise
+            noisy_BL[:, 0] = False
+            inputs_BL = inputs_BL.masked_fill(noisy_BL, self.mask)
+        tokens_BL, valid_BL = batch.tokens_BL[rows], batch.valid_BL[rows]
+        nats_N = self._token_nats(model, inputs_BL[rows], tokens_BL, valid_BL)
+        return LossSum(nats_N.sum(), int(valid_BL.sum()))
+
+    def window_nats(
+        self, model: LanguageModel, windows: Windows, *, num_masks: int, seed: int, batch_size: int = 64
+    ) -> WindowNats:
+        """The exact NLL of each window [W, 1]; there is nothing to draw."""
+        nats_W1 = np.zeros((len(windows.tokens_WL), 1))
+        with evaluating(model):
+            for start in range(0, len(nats_W1), batch_size):
+                rows = slice(start, start + batch_size)
+                tokens_BL, valid_BL = windows.tokens_WL[rows], windows.valid_WL[rows]
+                nats_BL = torch.zeros(tokens_BL.shape, dtype=torch.float64)
+                nats_BL[valid_BL] = self._token_nats(model, self._inputs(tokens_BL), tokens_BL, valid_BL).double().cpu()
+                nats_W1[rows, 0] = nats_BL.sum(1).numpy()
+        return WindowNats(nats_W1)
+
+    @property
+    def training_head_fraction(self) -> float:
+        """Every token is predicted."""
+        return 1.0
+
+    def evaluation_head_fraction(self, num_tokens: int) -> float:
+        """Every token is predicted."""
+        return 1.0
+
+    def evaluation_passes(self, num_masks: int) -> int:
+        """One: the likelihood is exact."""
+        return 1
+
+    def _inputs(self, tokens_BL: Tensor) -> Tensor:
+        """[begin, x_0, ..., x_{L-2}]."""
+        inputs_BL = tokens_BL.roll(1, dims=1)
+        inputs_BL[:, 0] = self.begin
+        return inputs_BL
+
+    def _token_nats(self, model: LanguageModel, inputs_BL: Tensor, tokens_BL: Tensor, valid_BL: Tensor) -> Tensor:
+        h_BLD = model.hidden(inputs_BL.to(model.device), causal=True)
+        return token_nats(model, h_BLD, tokens_BL, valid_BL)

@@ -1,0 +1,221 @@
+"""What an objective is, and the registry of all of them.
+
+A new objective is one file with one `@register` class, imported by the package; nothing else asks which one it is.
+
+Shape suffixes: B batch, L sequence, D model, V vocabulary, W windows, M masks, N chosen positions.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from crossover.trainers.errors import ConfigError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from crossover.trainers.config import TrialConfig
+    from crossover.trainers.data import Batch, Vocabulary, Windows
+
+__all__ = [
+    "LanguageModel",
+    "LossSum",
+    "Objective",
+    "WindowNats",
+    "build",
+    "evaluating",
+    "get",
+    "names",
+    "register",
+    "token_nats",
+]
+
+
+class LanguageModel(Protocol):
+    """What an objective asks of a model; `Transformer` is one."""
+
+    training: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens are to be."""
+
+    def hidden(self, tokens_BL: Tensor, *, causal: bool, valid_BL: Tensor | None = None) -> Tensor:
+        """Hidden states h_BLD of input tokens."""
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Scores [..., V] of hidden states [..., D]."""
+
+    def train(self, mode: bool = True) -> object:
+        """Switches dropout on or off."""
+
+
+@dataclass(frozen=True)
+class LossSum:
+    """A training loss before it is normalized: a step divides by the tokens of its whole global batch.
+
+    Attributes:
+        nats: Scalar float32 with gradient, the sum over the rows that were computed.
+        num_tokens: Valid tokens of these rows.
+    """
+
+    nats: Tensor
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class WindowNats:
+    """What each window cost under each mask.
+
+    Attributes:
+        nats_WM: float64 [W, M], nats of the whole window; M is 1 for an exact likelihood. The mean over M estimates
+            the window's NLL, or its upper bound (ELBO).
+        num_masked_WM: int64 [W, M], how many tokens each mask hid; None for an exact likelihood.
+    """
+
+    nats_WM: NDArray[np.float64]
+    num_masked_WM: NDArray[np.int64] | None = None
+
+
+class Objective(ABC):
+    """One way to train and to score a model.
+
+    Attributes:
+        name: Its name in a configuration.
+        causal: Whether attention is causal.
+        is_bound: Whether `window_nats` estimates an upper bound (ELBO), not the exact NLL.
+    """
+
+    name: ClassVar[str]
+    causal: ClassVar[bool]
+    is_bound: ClassVar[bool]
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: TrialConfig, vocabulary: Vocabulary) -> Self:
+        """The objective with the settings that are its own."""
+
+    @abstractmethod
+    def training_loss(
+        self, model: LanguageModel, batch: Batch, generator: torch.Generator, rows: slice | None = None
+    ) -> LossSum:
+        """The loss of a step, or of one worker's share of it.
+
+        Args:
+            model: In training mode.
+            batch: The global batch, the same on every worker.
+            generator: CPU generator of this step: all of a step's noise is drawn from it, for the global batch, so
+                that it is the same at every world size and on every device. Give each call of one step, as in gradient
+                accumulation, a generator in the same state.
+            rows: Sequences of the batch to compute; None: all.
+        """
+
+    @abstractmethod
+    def window_nats(
+        self, model: LanguageModel, windows: Windows, *, num_masks: int, seed: int, batch_size: int = 64
+    ) -> WindowNats:
+        """The cost of every window, in evaluation mode and without gradient; the model's mode is restored.
+
+        Enter autocast inside of the caller's training context only by a context of its own: weights that autocast has
+        cached here carry no gradient.
+
+        Args:
+            model: Any model.
+            windows: Held-out windows; padding is neither attended nor counted.
+            num_masks: Monte-Carlo masks M a window; an exact objective has one column whatever it is.
+            seed: Seed of the masks: the same ones for every model and batch size.
+            batch_size: Sequences a forward pass.
+        """
+
+    @property
+    @abstractmethod
+    def training_head_fraction(self) -> float:
+        """Expected share of trained tokens whose logits are computed."""
+
+    @abstractmethod
+    def evaluation_head_fraction(self, num_tokens: int) -> float:
+        """Expected share of tokens whose logits `window_nats` computes, for a window of so many tokens."""
+
+    @abstractmethod
+    def evaluation_passes(self, num_masks: int) -> int:
+        """Forward passes a window."""
+
+
+_REGISTRY: dict[str, type[Objective]] = {}
+
+ObjectiveClass = TypeVar("ObjectiveClass", bound=type[Objective])
+
+
+def register(objective: ObjectiveClass) -> ObjectiveClass:
+    """Class decorator: enters an objective under its name."""
+    assert objective.name not in _REGISTRY, objective.name
+    _REGISTRY[objective.name] = objective
+    return objective
+
+
+def names() -> list[str]:
+    """Registered objectives, sorted."""
+    return sorted(_REGISTRY)
+
+
+def get(name: str) -> type[Objective]:
+    """The objective of that name.
+
+    Raises:
+        ConfigError: there is none; the message lists those that are, and the near one.
+    """
+    if name not in _REGISTRY:
+        near = difflib.get_close_matches(name, _REGISTRY, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"objective.name is {name!r}, which is not registered: {hint}Set one of {', '.join(names())}")
+    return _REGISTRY[name]
+
+
+def build(config: TrialConfig, vocabulary: Vocabulary) -> Objective:
+    """The objective that a configuration names, with its settings.
+
+    Raises:
+        ConfigError: it is not registered.
+    """
+    return get(config.objective.name).from_config(config, vocabulary)
+
+
+def token_nats(model: LanguageModel, h_BLD: Tensor, tokens_BL: Tensor, chosen_BL: Tensor) -> Tensor:
+    """-log p of the chosen tokens in nats [N], row by row; logits are computed at the chosen positions only.
+
+    Args:
+        model: Gives the logits.
+        h_BLD: Hidden states that predict the token at their own place.
+        tokens_BL: Targets.
+        chosen_BL: Boolean; all of it chosen costs no gathering.
+
+    Returns:
+        float32 whatever autocast made of the logits.
+    """
+    h_ND, tokens_N = h_BLD.flatten(0, 1), tokens_BL.flatten()
+    if not chosen_BL.all():
+        places_N = chosen_BL.flatten().nonzero().squeeze(1)
+        h_ND, tokens_N = h_ND.index_select(0, places_N.to(h_ND.device)), tokens_N[places_N]
+    return F.cross_entropy(model.logits(h_ND).float(), tokens_N.to(h_ND.device), reduction="none")
+
+
+@contextmanager
+def evaluating(model: LanguageModel) -> Iterator[None]:
+    """Evaluation mode without gradients; the mode is restored."""
+    was_training = model.training
+    model.train(False)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,153 @@
+"""Masked (absorbing) diffusion with the linear schedule: a bound on the likelihood, and what is trained.
+
+Training masks each token with probability t and weighs by 1/t (arXiv 2406.07524, 2502.09992). The times of a step are
+stratified over its global batch by one draw (arXiv 2107.00630, appendix I.1), which takes most of the variance of t away.
+Evaluation uses the same bound in its exact-k form (arXiv 2110.02037, 2406.03736; LLaDA's estimator, 2502.09992 eq. 6): for
+a window of n tokens
+
+    -log p(x) <= E_{k ~ U{1..n}} E_{|S| = k} (n/k) sum_{i in S} -log p(x_i | x outside of S)
+
+which needs no floor of t and no rule that a token is masked, and whose k is stratified.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossover.trainers.objectives.base import (
+    LanguageModel,
+    LossSum,
+    Objective,
+    WindowNats,
+    evaluating,
+    register,
+    token_nats,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from crossover.trainers.config import TrialConfig
+    from crossover.trainers.data import Batch, Vocabulary, Windows
+
+__all__ = ["MaskedDiffusion", "masked_counts", "training_times"]
+
+_FLOOR = 1e-3  # smallest t in training: bounds the weight 1/t; as in SMDM, LLaDA and arXiv 2507.15857
+_GOLDEN = (5**0.5 - 1) / 2
+_MASK_STREAM = 0x6D61736B  # keeps the masks' random numbers apart from others drawn with the same seed
+
+
+@register
+class MaskedDiffusion(Objective):
+    """Predicts masked tokens from all others, at every rate of masking.
+
+    Args:
+        mask: Id of the mask token.
+    """
+
+    name: ClassVar[str] = "masked_diffusion"
+    causal: ClassVar[bool] = False
+    is_bound: ClassVar[bool] = True
+
+    def __init__(self, *, mask: int) -> None:
+        self.mask = mask
+
+    @classmethod
+    def from_config(cls, config: TrialConfig, vocabulary: Vocabulary) -> Self:
+        """It has no settings."""
+        return cls(mask=vocabulary.mask)
+
+    def training_loss(
+        self, model: LanguageModel, batch: Batch, generator: torch.Generator, rows: slice | None = None
+    ) -> LossSum:
+        """Sum over masked tokens of -log p / t, an estimate of the bound (but for t below its floor)."""
+        rows = rows or slice(None)
+        t_B1 = training_times(len(batch.tokens_BL), generator)[:, None]
+        masked_BL = (torch.rand(batch.tokens_BL.shape, generator=generator) < t_B1) & batch.valid_BL
+        tokens_BL, valid_BL, masked_BL = batch.tokens_BL[rows], batch.valid_BL[rows], masked_BL[rows]
+        nats_N = self._masked_nats(model, tokens_BL, valid_BL, masked_BL)
+        weight_N = t_B1.reciprocal()[rows].expand_as(masked_BL)[masked_BL]
+        return LossSum((nats_N * weight_N.to(nats_N.device)).sum(), int(valid_BL.sum()))
+
+    def window_nats(
+        self, model: LanguageModel, windows: Windows, *, num_masks: int, seed: int, batch_size: int = 64
+    ) -> WindowNats:
+        """One estimate of the bound for each window and mask; see the module for the estimator."""
+        num_tokens_W = windows.valid_WL.sum(1).numpy()
+        random = np.random.default_rng([seed, _MASK_STREAM])
+        k_WM = masked_counts(num_tokens_W, num_masks, random.random())
+        nats_R = np.zeros(k_WM.size)
+        with evaluating(model):
+            for rows, tokens_RL, valid_RL, masked_RL in _masked_batches(windows, k_WM, random, batch_size):
+                nats_RL = torch.zeros(tokens_RL.shape, dtype=torch.float64)
+                nats_RL[masked_RL] = self._masked_nats(model, tokens_RL, valid_RL, masked_RL).double().cpu()
+                nats_R[rows] = nats_RL.sum(1).numpy()
+        return WindowNats(nats_R.reshape(k_WM.shape) * num_tokens_W[:, None] / k_WM, k_WM)
+
+    @property
+    def training_head_fraction(self) -> float:
+        """E[t]: logits are computed at masked positions only."""
+        return (1 + _FLOOR) / 2
+
+    def evaluation_head_fraction(self, num_tokens: int) -> float:
+        """E[k] / n."""
+        return (num_tokens + 1) / (2 * num_tokens)
+
+    def evaluation_passes(self, num_masks: int) -> int:
+        """One a mask."""
+        return num_masks
+
+    def _masked_nats(self, model: LanguageModel, tokens_BL: Tensor, valid_BL: Tensor, masked_BL: Tensor) -> Tensor:
+        device = model.device
+        inputs_BL = tokens_BL.masked_fill(masked_BL, self.mask).to(device)
+        h_BLD = model.hidden(inputs_BL, causal=False, valid_BL=None if valid_BL.all() else valid_BL.to(device))
+        return token_nats(model, h_BLD, tokens_BL, masked_BL)
+
+
+def training_times(batch_size: int, generator: torch.Generator) -> Tensor:
+    """One t of [1e-3, 1) a sequence [B], one in each of B equal strata, all shifted by one draw, in random order."""
+    shift = torch.rand((), generator=generator)
+    stratum_B = torch.randperm(batch_size, generator=generator)
+    return _FLOOR + (1 - _FLOOR) * (stratum_B + shift) / batch_size
+
+
+def masked_counts(num_tokens_W: NDArray[np.int64], num_masks: int, shift: float) -> NDArray[np.int64]:
+    """How many tokens each mask hides: k_WM, each uniform on 1..n over the shift.
+
+    A window's M masks lie in M different strata of [0, 1), at an offset that runs through the windows by the golden ratio:
+    any number of windows in a row spreads evenly (discrepancy O(log W / W)), and a window's k does not depend on how
+    many follow it.
+
+    Args:
+        num_tokens_W: Tokens n of each window, at least 1.
+        num_masks: M.
+        shift: Uniform on [0, 1).
+    """
+    offset_W1 = ((shift + _GOLDEN * np.arange(len(num_tokens_W))) % 1)[:, None]
+    uniform_WM = (np.arange(num_masks) + offset_W1) / num_masks
+    n_W1 = num_tokens_W[:, None]
+    return np.minimum((uniform_WM * n_W1).astype(np.int64) + 1, n_W1)  # the minimum: against rounding up to 1
+
+
+def _masked_batches(
+    windows: Windows, k_WM: NDArray[np.int64], random: np.random.Generator, batch_size: int
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """Rows (window, mask) in window-major order: their slice, tokens, validity and masks, batch by batch.
+
+    The random stream is read in the order of rows, so that masks do not depend on the batch size.
+    """
+    num_windows, num_masks = k_WM.shape
+    k_R = torch.from_numpy(k_WM.reshape(-1))
+    for start in range(0, num_windows * num_masks, batch_size):
+        rows = slice(start, min(start + batch_size, num_windows * num_masks))
+        window_R = torch.arange(rows.start, rows.stop) // num_masks
+        tokens_RL, valid_RL = windows.tokens_WL[window_R], windows.valid_WL[window_R]
+        order_RL = torch.from_numpy(random.random(tokens_RL.shape)).masked_fill(~valid_RL, 2.0)
+        rank_RL = order_RL.argsort(dim=1).argsort(dim=1)
+        yield rows, tokens_RL, valid_RL, rank_RL < k_R[rows, None]
