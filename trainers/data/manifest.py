@@ -119,9 +119,7 @@ class Manifest(_Facts):
             raise CorpusError(f"{path} is damaged, not JSON ({error}): {_REMEDY}") from None
         version = content.get("format_version") if isinstance(content, dict) else None
         if version != FORMAT_VERSION:
-            raise CorpusError(
-                f"{path} has format_version {version!r} and this program reads {FORMAT_VERSION}: {_REMEDY}"
-            )
+            raise CorpusError(f"{path} has format_version {version!r}, this program reads {FORMAT_VERSION}: {_REMEDY}")
         try:
             return cls.model_validate(content)
         except ValidationError as error:

@@ -1,8 +1,8 @@
 """Permutations of [0, n) with O(1) memory, and the endless order of training sequences built from them.
 
 A Feistel network over the next power of two (less than 2n), walked along its cycle until it is back inside [0, n)
-(Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). Vectorised: 4096 indices take about 0.3 ms, so an
-order is computed by blocks of that size and a training step only looks up.
+(Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). Vectorised: 4096 indices take 2 ms, so an order
+is computed by blocks of that size and a step only looks up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["KeyedPermutation", "SequenceOrder"]
 
-_NUM_ROUNDS = 8
+_NUM_ROUNDS = 24  # with 8, pairs of a permutation of 8 elements are off by 30 %; with 16 and more by nothing measurable
 _MULTIPLIERS = np.array([0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53], dtype=np.uint64)  # of MurmurHash3's finalizer
 _HALF = np.uint64(32)
 
@@ -37,8 +37,8 @@ class KeyedPermutation:
         self._low_bits = np.uint64(low_bits)
         self._low_mask = np.uint64((1 << low_bits) - 1)
         self._high_mask = np.uint64((1 << (num_bits - low_bits)) - 1)
-        text = "/".join(str(part) for part in key)
-        digest = hashlib.blake2b(text.encode(), digest_size=8 * _NUM_ROUNDS, person=b"crossover.order").digest()
+        text = "/".join(["crossover.permutation", *map(str, key)])
+        digest = hashlib.shake_256(text.encode()).digest(8 * _NUM_ROUNDS)
         self._round_keys = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
 
     def __call__(self, index_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -94,8 +94,8 @@ class SplitTokens:
     _shards: list[NDArray[np.uint16]]
 
     def read(self, start: int, stop: int) -> NDArray[np.uint16]:
-        """Tokens start to stop, which lie in one document: a view of the memory map."""
-        shard = int(np.searchsorted(self._shard_offsets, start, side="right")) - 1
+        """Tokens start to stop, which lie in one document, or none: a view of the memory map."""
+        shard = int(np.searchsorted(self._shard_offsets[1:-1], start, side="right"))
         origin = int(self._shard_offsets[shard])
         return self._shards[shard][start - origin : stop - origin]
 
