@@ -39,6 +39,12 @@ class Corpus:
         """The token ids."""
         return BYTES
 
+    @property
+    def num_training_tokens(self) -> int:
+        """The largest possible budget of unique tokens: every training piece and its separator."""
+        facts = self.manifest.splits["training"]
+        return facts.num_tokens + facts.num_pieces
+
     def split(self, name: SplitName) -> SplitTokens:
         """The tokens of a split, memory-mapped when first asked for."""
         if name not in self._splits:

@@ -97,6 +97,20 @@ class Manifest(_Facts):
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
+    def summary(self) -> str:
+        """What a person wants to see once a corpus is prepared: counts of each split, what was left out, the hash."""
+        lines = [
+            f"{name}: {facts.num_documents:,} documents, {facts.num_tokens:,} tokens, {facts.num_bytes:,} bytes"
+            for name, facts in self.splits.items()
+        ]
+        origin = self.provenance
+        lines.append(f"left out: {origin.num_duplicates:,} duplicates, {origin.num_empty:,} empty files")
+        if origin.num_files_replaced:
+            lines.append(
+                f"repaired: {origin.num_characters_replaced:,} characters in {origin.num_files_replaced:,} documents"
+            )
+        return "\n".join([f"corpus {origin.name}, content {self.content_hash[:16]}", *lines])
+
     def to_json(self) -> str:
         """The text of manifest.json."""
         return self.model_dump_json(indent=2) + "\n"

@@ -1,8 +1,8 @@
 """`prepare_corpus`: from text files to a corpus folder that is whole or absent.
 
 Documents are stored in the order of their sha256, so neither names nor places of files change the corpus. Files are
-read twice, once to hash and check them all before anything is written, once to write; memory is bounded by one shard and
-one document.
+read twice, once to hash and check them all before anything is written, once to write; a shard
+and a document are all that is held in memory.
 """
 
 from __future__ import annotations

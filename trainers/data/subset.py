@@ -52,6 +52,11 @@ class TrainingSubset:
     """
 
     def __init__(self, corpus: Corpus, unique_tokens: int, sequence_length: int, seed: int) -> None:
+        if unique_tokens > corpus.num_training_tokens:
+            raise CorpusError(
+                f"data.unique_tokens = {unique_tokens:,} but corpus {corpus.name} has {corpus.num_training_tokens:,} "
+                "training tokens (separators counted): set it to that or less, or give more text"
+            )
         self.unique_tokens = unique_tokens
         self.sequence_length = sequence_length
         self.num_sequences = -(-unique_tokens // sequence_length)
@@ -89,12 +94,6 @@ def _fill(stream_U: NDArray[np.uint16], corpus: Corpus, seed: int) -> None:
     """Writes pieces in permuted order over a stream of separators, until it is full."""
     split = corpus.split("training")
     length_P = np.diff(split.piece_offsets)
-    available = int((length_P + 1).sum())
-    if len(stream_U) > available:
-        raise CorpusError(
-            f"data.unique_tokens = {len(stream_U):,} but corpus {corpus.name} has {available:,} training tokens "
-            "(separators counted): set it to that or less, or give more text"
-        )
     order_P = KeyedPermutation(len(length_P), seed, "pieces")(np.arange(len(length_P)))
     start_P = np.cumsum(length_P[order_P] + 1) - length_P[order_P] - 1
     num_needed = int(np.searchsorted(start_P, len(stream_U)))

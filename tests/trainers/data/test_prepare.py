@@ -99,6 +99,7 @@ def test_duplicates_are_dropped_and_counted(corpus: Corpus, texts: Path, tmp_pat
     shutil.copytree(texts, doubled / "twice")
     manifest = prepared(doubled, tmp_path / "output")
     assert (manifest.provenance.num_files, manifest.provenance.num_duplicates) == (120, 60)
+    assert "60 duplicates" in manifest.summary() and "repaired" not in manifest.summary()
     assert manifest.content_hash == corpus.manifest.content_hash
 
 
@@ -110,11 +111,13 @@ def test_a_file_that_is_no_utf8_stops_it_with_nothing_left_behind(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["texts"]
 
 
-def test_errors_replace_goes_on_and_counts(tmp_path: Path) -> None:
+def test_errors_replace_goes_on_counts_and_says_so(tmp_path: Path) -> None:
     texts = write_texts(tmp_path / "texts", 60)
     (texts / "bad.txt").write_bytes(b"a\xffb\0c")
-    provenance = prepared(texts, tmp_path / "output", errors="replace").provenance
+    manifest = prepared(texts, tmp_path / "output", errors="replace")
+    provenance = manifest.provenance
     assert (provenance.num_files_replaced, provenance.num_characters_replaced) == (1, 2)
+    assert "repaired: 2 characters in 1 documents" in manifest.summary()
     corpus = open_corpus(str(tmp_path / "output"))
     stored = [text for split in FRACTIONS for text in documents(corpus, split)]
     assert "a\ufffdb\ufffdc".encode() in stored

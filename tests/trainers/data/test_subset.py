@@ -137,5 +137,6 @@ def test_a_batch_may_be_larger_than_an_epoch(corpus: Corpus) -> None:
 def test_a_budget_larger_than_the_corpus_is_told_how_many_tokens_there_are(corpus: Corpus, texts: Path) -> None:
     num_tokens = available(texts)
     assert TrainingSubset(corpus, num_tokens, 128, 0).unique_tokens == num_tokens
-    with pytest.raises(CorpusError, match=rf"unique_tokens = {num_tokens + 1:,} but .* has {num_tokens:,} training"):
-        TrainingSubset(corpus, num_tokens + 1, 128, 0)
+    for unique_tokens in (num_tokens + 1, 10**18):
+        with pytest.raises(CorpusError, match=rf"unique_tokens = {unique_tokens:,} but .* has {num_tokens:,} training"):
+            TrainingSubset(corpus, unique_tokens, 128, 0)
