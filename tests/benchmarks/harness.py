@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import os
 import statistics
 import time
@@ -67,7 +68,7 @@ def local_ray(folder: Path, num_cpus: int) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    ray.init(num_cpus=num_cpus, _temp_dir=str(folder), log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=num_cpus, _temp_dir=str(folder), log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
