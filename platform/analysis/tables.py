@@ -1,0 +1,126 @@
+"""A study's two tables, read from the trials' records and the driver's decisions.
+
+Nothing is stored here that is not derived: the tables can be rebuilt at any time, also while the study runs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from crossover.platform.analysis.columns import evaluations_table, trials_table
+from crossover.platform.analysis.export import write_table
+from crossover.platform.analysis.status import Suggestion, suggestions
+from crossover.platform.execution.decisions import read_decisions
+from crossover.platform.execution.lock import lock_holder
+from crossover.platform.study import FrozenStudy, Study, read_frozen
+from crossover.trainers.errors import CrossoverError
+from crossover.trainers.record import TrialRecord
+from crossover.trainers.rows import SCHEMA_VERSION, Evaluation, TrialEnd, TrialFacts
+
+__all__ = ["StudyFolderError", "StudyTables", "TrialFiles", "load_study", "write_table"]
+
+
+class StudyFolderError(CrossoverError):
+    """A folder that holds no study that can be read."""
+
+
+@dataclass(frozen=True)
+class TrialFiles:
+    """What one trial wrote and what was decided of it; None or empty where it has not come so far."""
+
+    suggestion: Suggestion
+    record: TrialRecord
+    facts: TrialFacts | None
+    evaluations: tuple[Evaluation, ...]
+    end: TrialEnd | None
+
+    @property
+    def status(self) -> str:
+        """waiting, running, paused, done or failed; the trial's own end outranks the driver's log."""
+        if self.end is not None:
+            return "failed" if self.end.stop_reason == "failed" else "done"
+        return self.suggestion.status
+
+
+@dataclass(frozen=True)
+class StudyTables:
+    """A study and its two tables; `records` gives what tables do not hold, such as per-window losses."""
+
+    path: Path
+    study: Study
+    trials: pa.Table
+    evaluations: pa.Table
+    records: dict[str, TrialRecord]
+    frozen: FrozenStudy = field(repr=False)
+    files: dict[str, TrialFiles] = field(repr=False)
+
+
+def load_study(path: str | Path) -> StudyTables:
+    """Read a study's folder into tables.
+
+    Args:
+        path: the study's folder, such as runs/quickstart.
+
+    Raises:
+        StudyFolderError: no study's folder, no trial yet, or records of another version.
+    """
+    folder = Path(path)
+    if not (folder / "study.yaml").is_file():
+        raise StudyFolderError(
+            f"{folder} is no study's folder: it has no study.yaml. Give the folder that `crossover run` made, "
+            "such as runs/<study>"
+        )
+    frozen = read_frozen(folder)
+    study = frozen.study
+    files = _read_trials(folder)
+    if not files:
+        raise StudyFolderError(f"the study in {folder} has no trial yet: start it with `crossover run`")
+    metadata = {"schema_version": str(SCHEMA_VERSION), "study": study.name}
+    return StudyTables(
+        path=folder,
+        study=study,
+        frozen=frozen,
+        trials=trials_table(list(files.values()), metadata, default_objective=_fixed_objective(study)),
+        evaluations=evaluations_table(list(files.values()), metadata),
+        records={trial_id: trial.record for trial_id, trial in files.items()},
+        files=files,
+    )
+
+
+def _read_trials(folder: Path) -> dict[str, TrialFiles]:
+    found = suggestions(read_decisions(folder), driver_alive=lock_holder(folder) is not None)
+    return {suggestion.trial_id: _read_trial(folder, suggestion) for suggestion in found}
+
+
+def _read_trial(folder: Path, suggestion: Suggestion) -> TrialFiles:
+    directory = folder / "trials" / suggestion.trial_id
+    record = TrialRecord(directory)
+    if not directory.is_dir():
+        return TrialFiles(suggestion, record, None, (), None)
+    _refuse_other_version(directory)
+    return TrialFiles(suggestion, record, record.facts(), tuple(record.evaluations()), record.end())
+
+
+def _refuse_other_version(directory: Path) -> None:
+    """A trial of a later version may have fields that this one does not know: say so before they fail to parse."""
+    facts = directory / "trial.json"
+    if not facts.is_file():
+        return
+    try:
+        version = json.loads(facts.read_bytes()).get("schema_version")
+    except (ValueError, AttributeError):
+        return  # damaged: the record's own reader says how
+    if version != SCHEMA_VERSION:
+        raise StudyFolderError(
+            f"{facts} has schema_version {version}, and this version of crossover reads {SCHEMA_VERSION}: "
+            "use the version of crossover that wrote the study"
+        )
+
+
+def _fixed_objective(study: Study) -> str | None:
+    name = study.fixed.get("objective.name")
+    return None if name is None else str(name)
