@@ -27,7 +27,7 @@ __all__ = ["MAX_FAILURES", "Finished", "Leg", "Outcome", "Plan", "Planner", "Res
 MAX_FAILURES = 1
 """How often a trial is tried again after a failure, from its newest checkpoint."""
 
-_DRAWS = 20  # of a new configuration, before a stratum counts as having no more
+_DRAWS = 2_000  # before a stratum counts as having no more; the last of 100 points is missed once in 2 * 10^8
 
 State = Literal["waiting", "running", "interrupted", "paused", "promoted", "ended"]
 LegStatus = Literal["ended", "paused", "interrupted", "failed"]
@@ -134,7 +134,6 @@ class _Stratum:
     settings: dict[int, Mapping[str, Scalar]] = field(default_factory=dict)
     first_trials: set[str] = field(default_factory=set)
     told: set[int] = field(default_factory=set)
-    confirmed: int | None = None
     exhausted: bool = False
 
     @property
@@ -165,7 +164,7 @@ class Planner:
         self._plan = plan
         self._results = results
         self._log = log
-        self._slots = slots
+        self.slots = slots
         self._strata = {stratum.label: _Stratum(stratum) for stratum in plan.strata}
         self._trials: dict[str, _Trial] = {}
         self._stopped = False
@@ -181,9 +180,15 @@ class Planner:
         """Trials that were made and have not ended."""
         return tuple(trial_id for trial_id, trial in self._trials.items() if trial.state != "ended")
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a leg could start, had it a slot and nobody stopped the planner."""
+        ready = any(trial.state in ("interrupted", "promoted", "waiting") for trial in self._trials.values())
+        return ready or any(self._is_wanting(stratum) for stratum in self._strata.values())
+
     def next_leg(self) -> Leg | Wait | Finished:
         """The leg to start now; it counts as running from here on."""
-        if len(self.live) >= self._slots:
+        if len(self.live) >= self.slots:
             return Wait()
         trial = None if self._stopped else self._next_trial()
         if trial is not None:
@@ -295,11 +300,15 @@ class Planner:
             stratum.exhausted = True
         return False
 
+    def _is_wanting(self, stratum: _Stratum) -> bool:
+        if stratum.is_open or any(len(repeats) < self._plan.repeats for repeats in stratum.configurations.values()):
+            return True
+        best = self._best(stratum)
+        return best is not None and len(stratum.configurations[best]) < self._plan.final_repeats
+
     def _draw(self, stratum: _Stratum) -> Mapping[str, Scalar] | None:
         for attempt in range(_DRAWS):
             settings = stratum.plan.searcher.suggest(len(stratum.configurations), attempt)
-            if settings is None:
-                return None
             if stratum.plan.identify(settings, 0)[0] not in stratum.first_trials:
                 return settings
         return None
@@ -313,13 +322,20 @@ class Planner:
         return False
 
     def _best(self, stratum: _Stratum) -> int | None:
-        """Number of the best configuration on validation; the earliest of equals. None while the search goes on."""
-        if stratum.confirmed is not None:
-            return stratum.confirmed
-        if stratum.is_open or not all(self._over(repeats.values()) for repeats in stratum.configurations.values()):
+        """Number of the best configuration on validation; the earliest of equals. None while the search goes on.
+
+        Only the seeds of the search count, so that the choice stands whatever its confirmation brings.
+        """
+        if stratum.is_open:
             return None
-        means = {number: self._mean(repeats.values()) for number, repeats in stratum.configurations.items()}
-        return min((number for number, mean in means.items() if mean is not None), key=means.__getitem__, default=None)
+        searched = {
+            number: [trial_id for repeat, trial_id in repeats.items() if repeat < self._plan.repeats]
+            for number, repeats in stratum.configurations.items()
+        }
+        if not all(self._over(trial_ids) for trial_ids in searched.values()):
+            return None
+        means = [(mean, number) for number, ids in searched.items() if (mean := self._mean(ids)) is not None]
+        return min(means)[1] if means else None
 
     def _complete(
         self, stratum: _Stratum, number: int, wanted: int, purpose: Literal["search", "confirm"]
@@ -353,8 +369,6 @@ class Planner:
         stratum.configurations[line.number][line.repeat] = line.trial_id
         if line.repeat == 0:
             stratum.first_trials.add(line.trial_id)
-        if line.purpose == "confirm":
-            stratum.confirmed = line.number
         trial = self._trials.setdefault(line.trial_id, _Trial(line))
         trial.places.add((line.stratum_label, line.number))
         return trial

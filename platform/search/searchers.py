@@ -8,10 +8,9 @@ points, and with the same ones as if it had never stopped whenever the same resu
 from __future__ import annotations
 
 import hashlib
-import random
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -28,7 +27,7 @@ __all__ = ["SAMPLERS", "Searcher", "make_searcher", "seed_of"]
 Suggest = Callable[[Source, int], Mapping[str, Scalar]]
 """Settings of configuration `number`, asked of a source: a space, bound to one stratum."""
 
-MAX_GRID_POINTS = 100_000
+_LEARNED_DRAWS = 8  # after so many repeats of known points in a row, points are drawn at random
 
 
 def seed_of(*parts: str | int) -> int:
@@ -41,8 +40,8 @@ class Searcher(ABC):
     """Suggests configurations of one stratum. `number` counts configurations from 0."""
 
     @abstractmethod
-    def suggest(self, number: int, attempt: int = 0) -> Mapping[str, Scalar] | None:
-        """Settings of configuration `number`; None: there are no more. A higher `attempt` draws again.
+    def suggest(self, number: int, attempt: int = 0) -> Mapping[str, Scalar]:
+        """Settings of configuration `number`; a higher `attempt` draws again.
 
         It has no effect: `observe` says which suggestion was taken.
         """
@@ -67,8 +66,11 @@ class OptunaSearcher(Searcher):
 
     def suggest(self, number: int, attempt: int = 0) -> Mapping[str, Scalar]:
         """Asks a throw-away study, so that a draw that is not taken leaves no trace."""
-        study = _memory_study(self._make(seed_of(*self._seed_parts, number, attempt)))
-        study.add_trials(self._trials.values())
+        seed = seed_of(*self._seed_parts, number, attempt)
+        learning = attempt < _LEARNED_DRAWS
+        study = _memory_study(self._make(seed) if learning else RandomSampler(seed=seed))
+        if learning:
+            study.add_trials(self._trials.values())
         return self._suggest(_OptunaSource(study.ask()), number)
 
     def observe(self, number: int, settings: Mapping[str, Scalar]) -> None:
@@ -90,27 +92,9 @@ class OptunaSearcher(Searcher):
         )
 
 
-class GridSearcher(Searcher):
-    """Every point of a space whose values can be listed, once each, in an order drawn from the seed."""
-
-    def __init__(self, suggest: Suggest, seed_parts: Sequence[str | int], num_grid_points: int) -> None:
-        self._points = list(_all_points(suggest, num_grid_points))
-        random.Random(seed_of(*seed_parts)).shuffle(self._points)
-
-    def suggest(self, number: int, attempt: int = 0) -> Mapping[str, Scalar] | None:
-        """Point `number` of the order."""
-        return self._points[number] if attempt == 0 and number < len(self._points) else None
-
-    def observe(self, number: int, settings: Mapping[str, Scalar]) -> None:
-        """A grid does not look back."""
-
-    def tell(self, number: int, value: float | None) -> None:
-        """A grid does not look back."""
-
-
 def _tpe(num_trials: int) -> Callable[[int], BaseSampler]:
-    # A third of the trials at random, at most Optuna's 10: with the default a stratum of 12 would be nearly all random.
-    num_startup = max(1, min(10, num_trials // 3))
+    # A third of the trials at random, 3 to Optuna's 10: with its default a stratum of 12 would be nearly all random.
+    num_startup = max(3, min(10, num_trials // 3))
 
     def make(seed: int) -> BaseSampler:
         with warnings.catch_warnings():
@@ -122,26 +106,21 @@ def _tpe(num_trials: int) -> Callable[[int], BaseSampler]:
     return make
 
 
-SAMPLERS = ("tpe", "random", "grid")
+SAMPLERS = ("tpe", "random")
 
 
-def make_searcher(
-    sampler: str, suggest: Suggest, seed_parts: Sequence[str | int], num_trials: int, num_grid_points: int
-) -> Searcher:
+def make_searcher(sampler: str, suggest: Suggest, seed_parts: Sequence[str | int], num_trials: int) -> Searcher:
     """The searcher of one stratum.
 
     Args:
-        sampler: one of `SAMPLERS`.
+        sampler: one of `SAMPLERS`; grids need none, a space visits them by number.
         suggest: the space, bound to the stratum.
         seed_parts: what names the search: study seed and stratum.
         num_trials: configurations that the stratum will have.
-        num_grid_points: points of the stratum's grid axes, which a space visits by number.
 
     Raises:
-        ConfigError: no such sampler, or a grid over values that cannot be listed.
+        ConfigError: no such sampler.
     """
-    if sampler == "grid":
-        return GridSearcher(suggest, seed_parts, num_grid_points)
     if sampler == "random":
         return OptunaSearcher(suggest, seed_parts, lambda seed: RandomSampler(seed=seed))
     if sampler == "tpe":
@@ -196,55 +175,3 @@ class _Replay:
 
     def suggest_int(self, name: str, low: int, high: int) -> int:
         return int(self._given(name, IntDistribution(low, high)))
-
-
-class _Odometer:
-    """Takes the value of each question from a digit, and notes how many values the question has."""
-
-    def __init__(self, digits: list[int]) -> None:
-        self.digits = digits
-        self.sizes: list[int] = []
-
-    def _digit(self, size: int) -> int:
-        position = len(self.sizes)
-        if position == len(self.digits):
-            self.digits.append(0)
-        self.sizes.append(size)
-        return self.digits[position]
-
-    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
-        return choices[self._digit(len(choices))]
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        raise ConfigError(
-            f"search.sampler = grid, but axis {name} is the range [{low}, {high}], which cannot be listed: "
-            "give it a choice or a grid of values, or set search.sampler to tpe or random"
-        )
-
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        return low + self._digit(high - low + 1)
-
-    def advance(self) -> bool:
-        """To the next point; False after the last."""
-        while self.digits and self.digits[-1] + 1 >= self.sizes[len(self.digits) - 1]:
-            self.digits.pop()
-        if self.digits:
-            self.digits[-1] += 1
-        return bool(self.digits)
-
-
-def _all_points(suggest: Suggest, num_grid_points: int) -> Iterator[Mapping[str, Scalar]]:
-    num_seen = 0
-    for number in range(num_grid_points):
-        odometer = _Odometer([])
-        more = True
-        while more:
-            odometer.sizes.clear()
-            yield suggest(odometer, number)
-            num_seen += 1
-            if num_seen > MAX_GRID_POINTS:
-                raise ConfigError(
-                    f"search.sampler = grid has more than {MAX_GRID_POINTS} points in one stratum: give the axes "
-                    "fewer values, or set search.sampler to tpe or random"
-                )
-            more = odometer.advance()

@@ -89,7 +89,6 @@ class Bench:
                     lambda source, number, stratum=stratum: space.suggest(stratum, source, number),
                     (0, stratum.label),
                     self.trials,
-                    len(space.grid_points(stratum)),
                 ),
             )
             for stratum in space.strata()
@@ -223,7 +222,7 @@ def test_trial_that_two_strata_ask_for_runs_once_and_counts_in_both() -> None:
             return "one", "one"
 
     space = Space({"recipe": Axis(choice=("a", "b"), role="scientific")})
-    searcher = make_searcher("random", lambda source, number: {}, (0,), 1, 1)
+    searcher = make_searcher("random", lambda source, number: {}, (0,), 1)
     log: list[Decision] = []
     records = Records()
     plan = Plan([SameTrial(space, stratum, 1, searcher) for stratum in space.strata()], NoScheduler(), 1, 1)

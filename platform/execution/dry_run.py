@@ -1,0 +1,167 @@
+"""`--dry-run`: what would run, and what it would cost if nothing stopped it early.
+
+FLOPs are counted from the configurations that would be suggested first. Time is FLOPs over the speed of real training
+steps, timed here for each distinct model and objective for about a second: what a trial reaches alone on this machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crossover.platform.execution.display import duration
+from crossover.platform.search.study_plan import first_settings
+from crossover.platform.study import Study
+from crossover.trainers.config import TrialConfig
+from crossover.trainers.data import Corpus
+from crossover.trainers.flops import evaluation_flops
+from crossover.trainers.loop import train_step
+from crossover.trainers.training_state import new_state
+from crossover.trainers.trial_setup import TrialSetup, open_setup
+
+__all__ = ["StratumCost", "TrialCost", "print_plan", "stratum_costs", "trial_cost"]
+
+_SAMPLED = 6  # configurations of a stratum whose mean cost stands for all
+_TIMED_SECONDS = 1.0
+_UNTIMED_STEPS = 2
+
+
+@dataclass(frozen=True)
+class TrialCost:
+    """What one trial would cost, run to its last epoch."""
+
+    train_flops: float
+    eval_flops: float
+    seconds: float
+
+    @property
+    def flops(self) -> float:
+        """Of training and evaluation, which the budget counts."""
+        return self.train_flops + self.eval_flops
+
+
+@dataclass(frozen=True)
+class StratumCost:
+    """What one stratum would cost."""
+
+    label: str
+    num_configurations: int
+    num_trials: int
+    num_parameters: tuple[int, int]
+    flops: float
+    seconds: float
+
+
+def print_plan(study: Study, corpus: Corpus, console: Console) -> None:
+    """Prints strata, trials, FLOPs and time, and starts nothing."""
+    costs = stratum_costs(study)
+    table = Table(box=None, pad_edge=False)
+    table.add_column(f"study {study.name}", no_wrap=True)
+    for name in ("configurations", "trials", "parameters", "FLOPs", "time of one worker"):
+        table.add_column(name, justify="right")
+    for cost in costs:
+        low, high = cost.num_parameters
+        size = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        counts = (str(cost.num_configurations), str(cost.num_trials))
+        table.add_row(Text(cost.label), *counts, size, f"{cost.flops:.2e}", duration(cost.seconds))
+    trials, flops = sum(cost.num_trials for cost in costs), sum(cost.flops for cost in costs)
+    seconds = sum(cost.seconds for cost in costs)
+    table.add_row("all", "", str(trials), "", f"{flops:.2e}", duration(seconds))
+    console.print(table)
+    for line in _remarks(study, corpus, flops):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _remarks(study: Study, corpus: Corpus, flops: float) -> list[str]:
+    lines = [
+        f"corpus {corpus.name}: {corpus.manifest.splits['training'].num_tokens:,} training tokens",
+        "Upper bounds: every trial to its last epoch; the detector usually ends many before.",
+        "Time: from real training steps timed now, one worker alone; several at once divide it.",
+    ]
+    if study.budget.flops is not None:
+        share = "all of it" if flops <= study.budget.flops else f"{study.budget.flops / flops:.0%} of it"
+        lines.append(f"budget.flops = {study.budget.flops:.2e} pays for {share}.")
+    if study.budget.wall_seconds is not None:
+        lines.append(f"budget.wall_seconds ends it after {duration(study.budget.wall_seconds)}.")
+    return [*lines, "Nothing was started."]
+
+
+def stratum_costs(study: Study) -> list[StratumCost]:
+    """What each stratum would cost. Times real steps, so it takes about a second for each distinct shape."""
+    return _Estimate(study).costs()
+
+
+def trial_cost(setup: TrialSetup, flops_per_second: float) -> TrialCost:
+    """What one trial would cost, run to its last epoch.
+
+    Args:
+        setup: of the trial.
+        flops_per_second: of training; evaluation is taken to be as fast.
+    """
+    config, sequences = setup.config, setup.num_steps * setup.config.schedule.batch_size
+    tokens = sequences / setup.subset.num_sequences * setup.subset.unique_tokens
+    evaluation = config.evaluation
+    validation = evaluation_flops(
+        setup.shape, setup.objective, setup.validation.num_tokens_W, evaluation.masks_per_window
+    )
+    test = evaluation_flops(setup.shape, setup.objective, setup.test.num_tokens_W, evaluation.test_masks_per_window)
+    train_flops = tokens * setup.train_flops_per_token
+    eval_flops = len(setup.evaluation_steps) * validation + test
+    return TrialCost(train_flops, eval_flops, (train_flops + eval_flops) / flops_per_second)
+
+
+class _Estimate:
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._speeds: dict[tuple[object, ...], float] = {}
+
+    def costs(self) -> list[StratumCost]:
+        search, found = self._study.search, []
+        for stratum in self._study.strata():
+            number = self._study.num_configurations(stratum)
+            trials = number * search.repeats + search.num_final_repeats - search.repeats
+            setups = [
+                open_setup(self._with_threads(self._study.trial_config(stratum, settings)))
+                for settings in (first_settings(self._study, stratum, i) for i in range(min(number, _SAMPLED)))
+            ]
+            found.append(self._cost(stratum.label, number, trials, setups))
+        return found
+
+    def _cost(self, label: str, number: int, trials: int, setups: Sequence[TrialSetup]) -> StratumCost:
+        costs = [trial_cost(setup, self._speed(setup)) for setup in setups]
+        sizes = [setup.shape.num_params_active for setup in setups]
+        flops, seconds = fmean(cost.flops for cost in costs), fmean(cost.seconds for cost in costs)
+        return StratumCost(label, number, trials, (min(sizes), max(sizes)), trials * flops, trials * seconds)
+
+    def _with_threads(self, config: TrialConfig) -> TrialConfig:
+        threads = config.execution.threads or self._study.resources.cpus_per_worker
+        return config.model_copy(update={"execution": config.execution.model_copy(update={"threads": threads})})
+
+    def _speed(self, setup: TrialSetup) -> float:
+        config = setup.config
+        key = (setup.shape, config.objective.name, config.optimizer.name, config.schedule.batch_size)
+        if key not in self._speeds:
+            self._speeds[key] = measured_flops_per_second(setup)
+        return self._speeds[key]
+
+
+def measured_flops_per_second(setup: TrialSetup, seconds: float = _TIMED_SECONDS) -> float:
+    """Training FLOPs a second of real steps on this machine, timed for so many seconds after two steps that warm up."""
+    setup.runtime.activate()
+    state = new_state(setup)
+    for _ in range(_UNTIMED_STEPS):
+        train_step(setup, state)
+    tokens, begin = state.tokens_seen, time.perf_counter()
+    while True:
+        train_step(setup, state)
+        if setup.runtime.device.type == "cuda":
+            _ = state.nats.item()  # waits for the device
+        elapsed = time.perf_counter() - begin
+        if elapsed >= seconds:
+            return (state.tokens_seen - tokens) * setup.train_flops_per_token / elapsed

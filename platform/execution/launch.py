@@ -1,0 +1,211 @@
+"""`run_study`: from a study to its results, or on from where it stopped.
+
+Resuming is running the same command again: a new Tune run, in a folder of its own, whose planner is rebuilt from the
+decisions and the trials' records. Nothing of an earlier Tune run is read.
+"""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from contextlib import closing
+from os import getpid
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.tune
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
+from rich.console import Console
+
+from crossover.platform.execution.control import start_control
+from crossover.platform.execution.decisions import (
+    AttemptStarted,
+    Decision,
+    DecisionLog,
+    StudyFinished,
+    Suggested,
+    attempts,
+)
+from crossover.platform.execution.display import StudyDisplay
+from crossover.platform.execution.driver import Interrupts, StudyDriver, Ticker
+from crossover.platform.execution.lock import StudyLock
+from crossover.platform.execution.preflight import StudyFolder, check_data, corpus_location, study_folder
+from crossover.platform.execution.ray_session import leg_resources, num_slots, ray_session
+from crossover.platform.execution.results import RecordResults
+from crossover.platform.execution.trial import Train, TrialContext, make_trainable
+from crossover.platform.execution.tune_searcher import TuneSearcher
+from crossover.platform.execution.view import StudyView
+from crossover.platform.search.budget import Budget, attempt_seconds
+from crossover.platform.search.planner import Planner
+from crossover.platform.search.study_plan import plan_of
+from crossover.platform.study import Study
+from crossover.trainers.data import Corpus
+from crossover.trainers.provenance import provenance
+
+__all__ = ["DONE", "INTERRUPTED", "NO_RESULT", "run_study"]
+
+DONE, NO_RESULT, INTERRUPTED = 0, 3, 130
+
+
+def run_study(
+    study: Study,
+    storage: Path | None = None,
+    dry_run: bool = False,
+    console: Console | None = None,
+    train: Train | None = None,
+) -> int:
+    """Runs a study to its end, or goes on with one that was interrupted.
+
+    Args:
+        study: what to run.
+        storage: folder of studies; None: the one that the study names.
+        dry_run: print what would run and what it would cost, and start nothing.
+        console: where to show it; None: the terminal.
+        train: the training loop; None: `trainers.loop.train`. For tests.
+
+    Returns:
+        The exit code: 0 done, 3 ended without a usable result, 130 interrupted and resumable.
+
+    Raises:
+        CrossoverError: the study cannot run here, or another driver runs it.
+    """
+    console = console or Console()
+    corpus = check_data(study)
+    if dry_run:
+        from crossover.platform.execution.dry_run import print_plan
+
+        print_plan(study, corpus, console)
+        return DONE
+    folder = study_folder(study, storage)
+    with StudyLock(folder.path):
+        folder.check_same(study, corpus.manifest.content_hash)
+        return _Attempt(study, folder, corpus, console, train).run()
+
+
+class _Attempt:
+    """One driver's work on a study."""
+
+    def __init__(
+        self, study: Study, folder: StudyFolder, corpus: Corpus, console: Console, train: Train | None
+    ) -> None:
+        self._study, self._folder, self._corpus, self._console, self._train = study, folder, corpus, console, train
+        history = attempts(folder.path)
+        decisions = [line for lines in history for line in lines]
+        self._resumed = bool(decisions)
+        self._log: DecisionLog | None = None
+        self._results = RecordResults(folder.path)
+        self._view = StudyView.of(study)
+        self._view.replay(decisions, folder.path, driver_alive=False)
+        self._budget = Budget(study.budget.flops, study.budget.wall_seconds, attempt_seconds(history))
+        for trial in self._view.trials:
+            self._budget.note(trial.trial_id, self._results.outcome(trial.trial_id).flops)
+        plan = plan_of(study, corpus.manifest.content_hash)
+        self._planner = Planner(plan, self._results, self._decide, slots=0, history=decisions)
+
+    def run(self) -> int:
+        if not self._planner.has_work:
+            return self._nothing_to_do("is finished")
+        if (evidence := self._budget.exhausted()) is not None:
+            return self._nothing_to_do(f"has no budget left ({evidence}); to go on, raise it")
+        interrupts = Interrupts()
+        try:
+            with interrupts.caught(), ray_session():
+                return self._run_on_ray(interrupts)
+        except KeyboardInterrupt:
+            self._say("stopped at once; trials go on from their newest checkpoints with the same command")
+            return INTERRUPTED
+
+    def _run_on_ray(self, interrupts: Interrupts) -> int:
+        self._planner.slots = num_slots(self._study)
+        self._folder.freeze(self._study, self._corpus.manifest.content_hash)
+        with closing(DecisionLog(self._folder.path)) as log:
+            self._log = log
+            versions = provenance().packages
+            log.append(
+                AttemptStarted(pid=getpid(), host=socket.gethostname(), versions=versions, resumed=self._resumed)
+            )
+            return self._run_logged(log, interrupts)
+
+    def _run_logged(self, log: DecisionLog, interrupts: Interrupts) -> int:
+        name, namespace = f"crossover-control-{uuid.uuid4().hex}", "crossover"
+        control = start_control(name, namespace)
+        driver = StudyDriver(self._planner, log.append, control, self._results, self._budget, self._view, interrupts)
+        corpus = corpus_location(self._corpus)
+        context = TrialContext(self._study, self._folder.path, corpus, name, namespace, self._train)
+        display = StudyDisplay(self._view, self._console)
+        self._greet()
+        self._view.begin_attempt()
+        display.start()
+        try:
+            _fit(driver, context, display, log.attempt)
+        finally:
+            display.stop()
+            ray.kill(control)
+        return self._conclude(driver, log)
+
+    def _decide(self, line: Decision) -> None:
+        assert self._log is not None, "the planner decides only while an attempt runs"
+        self._log.append(line)
+        if isinstance(line, Suggested):
+            self._view.made(line)
+
+    def _nothing_to_do(self, why: str) -> int:
+        self._say(f"study {self._study.name} {why}: {self._folder.path}")
+        return self._exit_code()
+
+    def _greet(self) -> None:
+        verb = "goes on" if self._resumed else "starts"
+        slots = self._planner.slots
+        workers = f"{slots} trial{'s' * (slots != 1)} at once"
+        self._say(f"study {self._study.name} {verb} in {self._folder.path}, {workers}; Ctrl-C once interrupts it")
+
+    def _conclude(self, driver: StudyDriver, log: DecisionLog) -> int:
+        if driver.stop_reason == "interrupted" and self._planner.has_work:
+            self._say(f"study {self._study.name} is interrupted; the same command goes on with it")
+            return INTERRUPTED
+        reason = "every trial has ended"
+        if driver.stop_reason == "budget" and self._view.stopping:
+            reason = self._view.stopping
+        log.append(StudyFinished(reason=reason))
+        failed = sum(trial.state == "failed" for trial in self._view.trials)
+        words = f"; {failed} of {len(self._view.trials)} trials failed" if failed else ""
+        self._say(f"study {self._study.name} is finished ({reason}){words}: {self._folder.path}")
+        return self._exit_code()
+
+    def _exit_code(self) -> int:
+        if any(trial.best is not None and trial.state != "failed" for trial in self._view.trials):
+            return DONE
+        self._say("no trial has a usable result; `crossover status` says why each of them ended")
+        return NO_RESULT
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _fit(driver: StudyDriver, context: TrialContext, display: StudyDisplay, attempt: int) -> None:
+    def error_of(trial_id: str) -> str | None:
+        error: str | None = ray.get(driver.control.take_error.remote(trial_id))
+        return error
+
+    loggers = [JsonLoggerCallback(), CSVLoggerCallback()]  # type: ignore[no-untyped-call]
+    tuner = ray.tune.Tuner(
+        ray.tune.with_resources(make_trainable(context), leg_resources(context.study)),
+        tune_config=ray.tune.TuneConfig(
+            search_alg=TuneSearcher(driver.planner, driver, error_of),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=_folder_of_leg,
+        ),
+        run_config=ray.tune.RunConfig(
+            name=f"{attempt:04d}",
+            storage_path=str(context.study_dir / "ray"),
+            callbacks=[*loggers, Ticker(driver, display)],
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+
+
+def _folder_of_leg(trial: Any) -> str:
+    return f"{trial.config['trial_id']}-{trial.config['leg']}"

@@ -1,0 +1,102 @@
+"""What is checked before Ray starts: a study that cannot run is refused while nothing has been started or written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossover.platform.search.study_plan import first_settings
+from crossover.platform.study import Study, read_frozen
+from crossover.trainers.data import Corpus, held_out_windows, open_corpus
+from crossover.trainers.durable import durable_file
+from crossover.trainers.errors import CorpusError, CrossoverError
+
+__all__ = ["StudyFolder", "check_data", "corpus_location", "study_folder"]
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of a study.
+
+    Args:
+        path: absolute.
+        is_new: it holds no frozen study yet.
+    """
+
+    path: Path
+    is_new: bool
+
+    def freeze(self, study: Study, data_hash: str) -> None:
+        """Writes the study there: once, and again where what it may change has changed (budget, resources)."""
+        durable_file(self.path / "study.yaml", study.freeze(data_hash).encode())
+
+    def check_same(self, study: Study, data_hash: str) -> None:
+        """Refuses to go on with other questions, or on other text.
+
+        Raises:
+            CrossoverError: every difference, and what to do.
+        """
+        if self.is_new:
+            return
+        frozen = read_frozen(self.path)
+        found = frozen.differences(study)
+        if frozen.data_hash != data_hash:
+            found.append(f"data: the corpus {study.data.corpus} has another content (its manifest hash differs)")
+        if found:
+            raise CrossoverError(
+                f"{self.path} holds a study that asks something else, and its trials cannot be mixed with yours:\n"
+                + "\n".join(f"  {difference}" for difference in found)
+                + "\nGive this study another name or another --storage, or set back what differs"
+            )
+
+
+def study_folder(study: Study, storage: Path | None) -> StudyFolder:
+    """The folder of a study, made if need be, and tried for writing.
+
+    Raises:
+        CrossoverError: it cannot be made or written.
+    """
+    path = ((storage or Path(study.storage)).expanduser() / study.name).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".tmp-probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise CrossoverError(
+            f"the study cannot be written in {path}: {error.strerror}. Give another folder with --storage"
+        ) from None
+    return StudyFolder(path, not (path / "study.yaml").exists())
+
+
+def check_data(study: Study) -> Corpus:
+    """The corpus, opened, and large enough for every stratum.
+
+    Raises:
+        CorpusError: it is missing or damaged, or has fewer tokens or held-out windows than the study asks for.
+    """
+    corpus = open_corpus(study.data.corpus)
+    training = corpus.manifest.splits["training"]
+    available = training.num_tokens + training.num_pieces
+    for stratum in study.strata():
+        wanted = stratum.settings.get("data.unique_tokens", study.data.unique_tokens)
+        if isinstance(wanted, int) and wanted > available:
+            raise CorpusError(
+                f"data.unique_tokens = {wanted:,} in stratum {stratum.label}, but corpus {study.data.corpus} has "
+                f"{available:,} training tokens (separators counted): set it to that or less, or give more text"
+            )
+    _check_windows(corpus, study)
+    return corpus
+
+
+def _check_windows(corpus: Corpus, study: Study) -> None:
+    stratum = study.strata()[0]  # trials of one study are scored alike
+    config = study.trial_config(stratum, first_settings(study, stratum))
+    evaluation, length = config.evaluation, config.data.sequence_length
+    held_out_windows(corpus, "validation", length, evaluation.validation_windows, evaluation.seed)
+    held_out_windows(corpus, "test", length, evaluation.test_windows, evaluation.seed)
+
+
+def corpus_location(corpus: Corpus) -> str:
+    """Where a worker finds the corpus, whatever its working folder: its name if it is embedded, else its folder."""
+    return str(corpus.folder.absolute()) if Path(corpus.name) == corpus.folder else corpus.name

@@ -1,0 +1,116 @@
+"""The Ray that a study runs on: one that is there already, the one that RAY_ADDRESS names, or one of its own.
+
+An own Ray has no dashboard: it costs seconds of start and 150 MB, and what needs it (Ray Train's cleaner of placement
+groups) does not run while every leg has one worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.tune import PlacementGroupFactory
+
+from crossover.platform.study import Study
+from crossover.trainers.errors import CrossoverError
+
+__all__ = ["leg_resources", "num_slots", "ray_session"]
+
+_TUNE_SETTINGS = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the study asks its trials to stop, Tune would end them
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # JSON and CSV are given; TensorBoard's would cost more than both
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the study says them
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+_QUIET = ("ray", "ray.tune", "ray.train", "ray.data")
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Ray, for as long as it is needed; only what was started here is ended."""
+    with _environment(_TUNE_SETTINGS), _quiet():
+        if ray.is_initialized():
+            yield
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        address = os.environ.get("RAY_ADDRESS")
+        own: dict[str, Any] = {} if address else {"include_dashboard": False}
+        try:
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = f"RAY_ADDRESS = {address}" if address else "on this machine"
+            raise CrossoverError(f"Ray cannot be reached or started ({where}): {error}") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def leg_resources(study: Study) -> PlacementGroupFactory:
+    """What one leg takes."""
+    bundle = {"CPU": float(study.resources.cpus_per_worker)}
+    if study.resources.gpus_per_worker:
+        bundle["GPU"] = float(study.resources.gpus_per_worker)
+    return PlacementGroupFactory([bundle])
+
+
+def num_slots(study: Study) -> int:
+    """Legs that fit at once, node by node.
+
+    Raises:
+        CrossoverError: not even one does.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    slots = sum(_slots_of(node, study) for node in nodes)
+    if slots == 0:
+        wanted = study.resources
+        raise CrossoverError(
+            f"no machine has what one worker takes (resources.cpus_per_worker = {wanted.cpus_per_worker}, "
+            f"resources.gpus_per_worker = {wanted.gpus_per_worker:g}); the largest has {_largest(nodes, 'CPU')} CPUs "
+            f"and {_largest(nodes, 'GPU')} GPUs: lower these settings, or add machines"
+        )
+    return slots
+
+
+def _slots_of(node: Mapping[str, float], study: Study) -> int:
+    slots = node.get("CPU", 0.0) / study.resources.cpus_per_worker
+    if study.resources.gpus_per_worker:
+        slots = min(slots, node.get("GPU", 0.0) / study.resources.gpus_per_worker)
+    return math.floor(slots + 1e-6)
+
+
+def _largest(nodes: list[dict[str, float]], resource: str) -> str:
+    return f"{max((node.get(resource, 0.0) for node in nodes), default=0.0):g}"
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _QUIET]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,215 @@
+"""What there is to show of a study: fed by the driver while it runs, or built from the files alone."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from crossover.platform.execution.decisions import (
+    AttemptStarted,
+    Decision,
+    LegEnded,
+    LegStarted,
+    StopRequested,
+    StudyFinished,
+    Suggested,
+)
+from crossover.platform.study import Study
+from crossover.trainers.record import TrialRecord
+from crossover.trainers.rows import Evaluation, TrialEnd
+from crossover.trainers.run import Progress
+
+__all__ = ["StratumView", "StudyView", "TrialView", "trial_name"]
+
+TrialState = Literal["waiting", "running", "paused", "done", "failed"]
+
+
+@dataclass
+class TrialView:
+    """One trial, as far as it has come."""
+
+    trial_id: str
+    name: str
+    state: TrialState = "waiting"
+    best: float | None = None
+    best_se: float | None = None
+    last: float | None = None
+    epoch: float | None = None
+    fraction: float = 0.0
+    tokens_per_second: float | None = None
+    activity: str = ""
+    stop_reason: str | None = None
+    evidence: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """It will not run again."""
+        return self.state in ("done", "failed")
+
+    def take_row(self, row: Mapping[str, Any]) -> None:
+        """An evaluation."""
+        self.epoch, self.last = row["epoch"], row["val_bits_per_byte"]
+        if row["val_loss"] <= row["best_val_loss"]:
+            self.best, self.best_se = row["val_bits_per_byte"], row["val_bits_per_byte_se"]
+
+    def take_progress(self, progress: Progress) -> None:
+        """What a poll told."""
+        self.epoch, self.activity = progress.epoch, progress.activity
+        self.fraction = progress.step / max(1, progress.num_steps)
+        self.tokens_per_second = progress.tokens_per_second or self.tokens_per_second
+
+    def take_end(self, end: TrialEnd) -> None:
+        """How it ended."""
+        self.state = "failed" if end.stop_reason == "failed" else "done"
+        self.stop_reason, self.evidence, self.fraction = end.stop_reason, end.stop_evidence, 1.0
+        if end.best_bits_per_byte is not None:
+            self.best, self.best_se = end.best_bits_per_byte, end.best_bits_per_byte_se
+
+
+@dataclass
+class StratumView:
+    """One stratum: its trials, and how many there will be."""
+
+    label: str
+    planned: int
+    trials: dict[str, TrialView] = field(default_factory=dict)
+
+    @property
+    def num_planned(self) -> int:
+        """Trials in the end, as far as is known."""
+        return max(self.planned, len(self.trials))
+
+    @property
+    def best(self) -> TrialView | None:
+        """The trial with the best validation bits per byte so far."""
+        known = [trial for trial in self.trials.values() if trial.best is not None]
+        return min(known, key=lambda trial: trial.best or 0.0, default=None)
+
+    def count(self, *states: TrialState) -> int:
+        """Trials in these states."""
+        return sum(trial.state in states for trial in self.trials.values())
+
+
+@dataclass
+class StudyView:
+    """A study as a whole."""
+
+    name: str
+    strata: dict[str, StratumView]
+    attempts: int = 0
+    finished: str | None = None
+    budget: str | None = None
+    budget_fraction: float | None = None
+    stopping: str | None = None
+    events: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=200))
+    num_events: int = 0
+    started: float = field(default_factory=time.monotonic)
+    _trials: dict[str, TrialView] = field(default_factory=dict)
+    _fraction_at_start: float | None = None
+
+    @classmethod
+    def of(cls, study: Study) -> StudyView:
+        """A study in which nothing has happened."""
+        search = study.search
+        extra = search.num_final_repeats - search.repeats
+        strata = {
+            s.label: StratumView(s.label, study.num_configurations(s) * search.repeats + extra) for s in study.strata()
+        }
+        return cls(study.name, strata)
+
+    @property
+    def running(self) -> list[TrialView]:
+        """Trials that have a worker."""
+        return [trial for trial in self._trials.values() if trial.state == "running"]
+
+    @property
+    def trials(self) -> list[TrialView]:
+        """Every trial that was made."""
+        return list(self._trials.values())
+
+    @property
+    def fraction(self) -> float:
+        """Share of the planned trials that is over, running ones in part."""
+        planned = sum(stratum.num_planned for stratum in self.strata.values())
+        made = sum(1.0 if t.is_over else t.fraction for s in self.strata.values() for t in s.trials.values())
+        return made / planned if planned else 1.0
+
+    def seconds_left(self) -> float | None:
+        """At the pace of this attempt; None before there is one. A budget that ends first counts."""
+        now = max(self.fraction, self.budget_fraction or 0.0)
+        if self._fraction_at_start is None:
+            self._fraction_at_start = now
+        gained = now - self._fraction_at_start
+        return (1.0 - now) * (time.monotonic() - self.started) / gained if gained > 0.01 else None
+
+    def begin_attempt(self) -> None:
+        """What is counted as this attempt's pace starts here."""
+        self.started, self._fraction_at_start = time.monotonic(), max(self.fraction, self.budget_fraction or 0.0)
+
+    def say(self, text: str) -> None:
+        """Something that a user wants to know has happened."""
+        self.events.append((time.time(), text))
+        self.num_events += 1
+
+    def trial(self, trial_id: str) -> TrialView:
+        """The trial of that id."""
+        return self._trials[trial_id]
+
+    def made(self, line: Suggested) -> TrialView:
+        """A trial was suggested."""
+        trial = self._trials.setdefault(line.trial_id, TrialView(line.trial_id, trial_name(line)))
+        if line.stratum_label in self.strata:
+            self.strata[line.stratum_label].trials[line.trial_id] = trial
+        return trial
+
+    def replay(self, decisions: Iterable[Decision], study_dir: Path, *, driver_alive: bool) -> None:
+        """Takes up what is on disk: decisions first, then what the trials' records say themselves."""
+        for line in decisions:
+            self._replay_line(line)
+        for trial in self._trials.values():
+            _read_record(trial, TrialRecord(study_dir / "trials" / trial.trial_id))
+            if trial.state == "running" and not driver_alive:
+                trial.state = "paused"
+
+    def _replay_line(self, line: Decision) -> None:
+        if isinstance(line, AttemptStarted):
+            self.attempts, self.finished, self.stopping = self.attempts + 1, None, None
+            for trial in self.running:
+                trial.state = "paused"
+        elif isinstance(line, Suggested):
+            self.made(line)
+        elif isinstance(line, LegStarted):
+            self._trials[line.trial_id].state = "running"
+        elif isinstance(line, LegEnded):
+            self._trials[line.trial_id].state = "paused"
+        elif isinstance(line, StopRequested):
+            self.stopping = line.evidence
+        elif isinstance(line, StudyFinished):
+            self.finished = line.reason
+
+
+def trial_name(line: Suggested) -> str:
+    """Short and readable: stratum, number of the configuration, seed where there are several."""
+    repeat = f" seed {line.repeat}" if line.repeat else ""
+    return f"{line.stratum_label} #{line.number}{repeat}"
+
+
+def _read_record(trial: TrialView, record: TrialRecord) -> None:
+    rows = record.evaluations()
+    for row in rows:
+        trial.take_row(row.model_dump())
+    end = record.end()
+    if end is not None:
+        trial.take_end(end)
+    elif rows:
+        trial.fraction = _fraction(record, rows[-1])
+
+
+def _fraction(record: TrialRecord, row: Evaluation) -> float:
+    facts = record.facts()
+    epochs = facts.config.get("schedule", {}).get("epochs") if facts else None
+    return min(1.0, row.epoch / epochs) if epochs else 0.0

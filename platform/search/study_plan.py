@@ -1,0 +1,65 @@
+"""A study, as the planner sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crossover.platform.search.planner import Plan
+from crossover.platform.search.schedulers import get_scheduler
+from crossover.platform.search.searchers import Searcher, make_searcher
+from crossover.platform.study import Study
+from crossover.search_spaces import Scalar, Stratum
+from crossover.trainers.config import config_hash, trial_identity
+
+__all__ = ["first_settings", "plan_of"]
+
+
+@dataclass(frozen=True)
+class _StudyStratum:
+    study: Study
+    stratum: Stratum
+    data_hash: str
+    searcher: Searcher
+
+    @property
+    def label(self) -> str:
+        return self.stratum.label
+
+    @property
+    def settings(self) -> Mapping[str, Scalar]:
+        return self.stratum.settings
+
+    @property
+    def num_configurations(self) -> int:
+        return self.study.num_configurations(self.stratum)
+
+    def identify(self, settings: Mapping[str, Scalar], repeat: int) -> tuple[str, str]:
+        config = self.study.trial_config(self.stratum, settings, repeat)
+        return trial_identity(config, self.data_hash), config_hash(config, self.data_hash)
+
+
+def plan_of(study: Study, data_hash: str) -> Plan:
+    """What a study asks of the planner.
+
+    Args:
+        study: the study.
+        data_hash: hash of its corpus, which is part of every trial's identity.
+    """
+    strata = [_StudyStratum(study, stratum, data_hash, _searcher(study, stratum)) for stratum in study.strata()]
+    scheduler = get_scheduler(study.search.scheduler)
+    return Plan(strata, scheduler, study.search.repeats, study.search.num_final_repeats)
+
+
+def first_settings(study: Study, stratum: Stratum, number: int = 0) -> Mapping[str, Scalar]:
+    """Settings of configuration `number` as they are suggested before anything is known."""
+    return _searcher(study, stratum).suggest(number)
+
+
+def _searcher(study: Study, stratum: Stratum) -> Searcher:
+    return make_searcher(
+        study.search.sampler,
+        lambda source, number: study.space.suggest(stratum, source, number),
+        (study.search.seed, stratum.label),
+        study.num_configurations(stratum),
+    )
