@@ -1,7 +1,9 @@
 """Where a run is computed, and how exactly: device, precision and threads, resolved once.
 
 bfloat16 autocast is taken only where the processor multiplies bfloat16 itself; elsewhere it is emulated, and slower
-than float32.
+than float32. Measured on one thread of a Xeon with AMX, training steps of 16 x 128 tokens, bfloat16 over float32 (with
+attention itself in float32: its bfloat16 backward pass on a processor is 5 times slower): 0.9 at 35k parameters, 1.1
+at 160k, 1.3 at 470k, 1.4 at 1M, 1.7 at 4.7M.
 """
 
 from __future__ import annotations
@@ -25,9 +27,8 @@ __all__ = ["Runtime", "peak_memory_bytes", "resolve"]
 Precision = Literal["float32", "bfloat16"]
 
 _THREADS_GIVEN = torch.get_num_threads()  # before any run changes it: OMP_NUM_THREADS, or torch's own choice
-_NATIVE_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, Arm
-_FASTER_FROM_PARAMS = 400_000
-_CPUINFO = Path("/proc/cpuinfo")
+_NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86, Arm
+_FASTER_FROM_PARAMS = 100_000
 
 
 @dataclass(frozen=True)
@@ -105,22 +106,12 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 def _has_native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return not _NATIVE_BFLOAT16_FLAGS.isdisjoint(_cpuinfo("flags", "Features").split())
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in _NATIVE_BFLOAT16)
 
 
 def _processor_name() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _cpuinfo(*fields: str) -> str:
-    """First value of the first of these fields that the kernel tells of the processor; empty where it tells none."""
-    if not _CPUINFO.exists():
-        return ""
-    for line in _CPUINFO.read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in fields:
-            return value.strip()
-    return ""
+    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())
 
 
 def _reset_peak_memory(device: torch.device) -> None:

@@ -183,7 +183,8 @@ def _ratio_se(nats_W: Floats, per_W: Integers, document_W: Integers) -> float:
     left_out_G = per_G.sum() - per_G
     if num_documents < 2 or not left_out_G.all():
         return math.nan
-    residual_W = nats_W.astype(np.float64) - _ratio(nats_W, per_W) * per_W
+    with np.errstate(invalid="ignore"):  # infinite nats make a NaN error, as they should
+        residual_W = nats_W.astype(np.float64) - _ratio(nats_W, per_W) * per_W
     residual_G = np.bincount(index_W, weights=residual_W, minlength=num_documents)
     shift_G = residual_G / left_out_G
     return math.sqrt((num_documents - 1) / num_documents * float((shift_G**2).sum()))

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from crossover.trainers.config import ExecutionConfig
+from crossover.trainers.device import Runtime, peak_memory_bytes, resolve
+from crossover.trainers.errors import ConfigError
+
+CPU = torch.device("cpu")
+BIG, SMALL = 5_000_000, 30_000
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, **capabilities: object) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", "bf16"])
+def test_automatic_precision_is_bfloat16_where_the_processor_has_it(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, avx2=True, **{flag: True})
+    assert resolve(ExecutionConfig(), BIG).precision == "bfloat16"
+
+
+def test_automatic_precision_is_float32_where_bfloat16_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, avx2=True, avx512_bf16=False)
+    assert resolve(ExecutionConfig(), BIG).precision == "float32"
+
+
+def test_small_models_stay_in_float32_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, avx512_bf16=True)
+    assert resolve(ExecutionConfig(), SMALL).precision == "float32"
+    assert resolve(ExecutionConfig(precision="bfloat16"), SMALL).precision == "bfloat16"
+    assert resolve(ExecutionConfig(precision="float32"), BIG).precision == "float32"
+
+
+def test_bfloat16_asked_of_a_processor_without_it_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, avx2=True)
+    with pytest.raises(ConfigError, match=r"execution\.precision is bfloat16.*set it to auto or float32"):
+        resolve(ExecutionConfig(precision="bfloat16"), BIG)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs the Linux kernel's list of processor flags")
+def test_native_bfloat16_is_what_the_kernel_says_of_this_processor() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    expected = "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+    assert resolve(ExecutionConfig(device="cpu"), BIG).precision == expected
+
+
+def test_cuda_where_there_is_none_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    with pytest.raises(ConfigError, match=r"execution\.device is cuda.*set it to auto or cpu"):
+        resolve(ExecutionConfig(device="cuda"), BIG)
+
+
+def test_automatic_device_is_the_processor_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    assert resolve(ExecutionConfig(), BIG).device == CPU
+
+
+def threads_in_a_new_process(expression: str) -> int:
+    code = (
+        "import torch; from crossover.trainers.config import ExecutionConfig;"
+        "from crossover.trainers.device import resolve;"
+        f"{expression}; print(torch.get_num_threads())"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    return int(done.stdout)
+
+
+def test_threads_of_one_run_are_not_left_to_the_next_in_the_same_process() -> None:
+    assert threads_in_a_new_process("resolve(ExecutionConfig(threads=2), 1).activate()") == 2
+    both = "resolve(ExecutionConfig(threads=2), 1).activate(); resolve(ExecutionConfig(), 1).activate()"
+    assert threads_in_a_new_process(both) == 1
+
+
+def test_resolving_changes_nothing() -> None:
+    before = torch.get_num_threads()
+    resolve(ExecutionConfig(threads=before + 1), BIG)
+    assert torch.get_num_threads() == before
+
+
+def test_description_names_processor_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cpu_name="Example 9000")
+    assert resolve(ExecutionConfig(threads=1), BIG).description == "Example 9000, 1 thread"
+    assert resolve(ExecutionConfig(threads=4), BIG).description == "Example 9000, 4 threads"
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_matrix_products_run_in_the_precision(precision: str, expected: torch.dtype) -> None:
+    runtime = Runtime(CPU, precision, 1)  # type: ignore[arg-type]
+    for _ in range(2):
+        with runtime.autocast():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
+
+def test_peak_memory_holds_what_was_freed_again() -> None:
+    before = peak_memory_bytes(CPU)
+    block = torch.ones(before // 4 + 10_000_000)  # float32: as large as the peak, and 40 MB
+    del block
+    assert peak_memory_bytes(CPU) >= before + 30_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process reset its high-water mark")
+def test_activation_starts_the_measure_of_peak_memory_anew() -> None:
+    block = torch.ones(50_000_000)
+    with_block = peak_memory_bytes(CPU)
+    del block
+    resolve(ExecutionConfig(device="cpu", threads=torch.get_num_threads()), BIG).activate()
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("this kernel has no writable /proc/self/clear_refs")
+    assert peak_memory_bytes(CPU) < with_block - 100_000_000
+
+
+@pytest.mark.gpu
+def test_gpu_is_taken_when_there_is_one_and_named() -> None:
+    runtime = resolve(ExecutionConfig(), SMALL)
+    assert runtime.device.type == "cuda"
+    assert runtime.description == torch.cuda.get_device_name()
+    runtime.activate()
+    block = torch.ones(10_000_000, device=runtime.device)
+    del block
+    assert peak_memory_bytes(runtime.device) >= 40_000_000
