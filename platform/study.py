@@ -18,10 +18,20 @@ from crossover.platform.study_errors import StudyError, mistakes_of
 from crossover.platform.study_frozen import FROZEN_SCHEMA_VERSION, changed_defaults
 from crossover.platform.study_model import Study
 from crossover.platform.study_overrides import apply_overrides
+from crossover.platform.study_schema import study_schema_text
 from crossover.platform.study_yaml import parse_yaml
-from crossover.search_spaces import near
+from crossover.search_spaces import near, same
 
-__all__ = ["FrozenStudy", "Study", "StudyError", "read_frozen", "read_study", "study_names", "study_of"]
+__all__ = [
+    "FrozenStudy",
+    "Study",
+    "StudyError",
+    "builtin_studies",
+    "read_frozen",
+    "read_study",
+    "study_of",
+    "study_schema_text",
+]
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class FrozenStudy:
         return [*self.study.same_questions(study), *changed_defaults(self.defaults, self.version)]
 
 
-def study_names() -> list[str]:
+def builtin_studies() -> list[str]:
     """Names of the studies that come with the package."""
     folder = resources.files("crossover.search_spaces.studies")
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
@@ -111,7 +121,7 @@ def read_frozen(path: str | Path) -> FrozenStudy:
     if not isinstance(document, dict) or "schema_version" not in document:
         raise StudyError(what, "its study.yaml was not written by `crossover run`: name another storage folder")
     version = document.get("crossover_version")
-    if document["schema_version"] != FROZEN_SCHEMA_VERSION:
+    if not same(document["schema_version"], FROZEN_SCHEMA_VERSION):
         raise StudyError(
             what,
             f"its format is {document['schema_version']!r} (Crossover {version}), and this version reads "
@@ -138,12 +148,12 @@ def _kind(document: Any) -> str:
 def _text_of(source: str | Path) -> tuple[bytes, str]:
     path = Path(source)
     is_name = isinstance(source, str) and path.suffix not in (".yaml", ".yml") and "/" not in source
-    if is_name and source in study_names():
+    if is_name and source in builtin_studies():
         folder = resources.files("crossover.search_spaces.studies")
         return folder.joinpath(f"{source}.yaml").read_bytes(), f"study {source}"
     what = f"study {str(source)[:200]}"
     if is_name and not _is_file(path):
-        known = study_names()
+        known = builtin_studies()
         hint = near(str(source), known) or "; the studies that come along: " + ", ".join(known)
         raise StudyError(what, f"neither a file nor a study that comes along{hint}")
     return _bytes_of(path, what), what

@@ -155,10 +155,11 @@ def _search_mistakes(study: Study, space: Space) -> Iterator[str]:
 def _combination_mistakes(study: Study, space: Space) -> list[str]:
     strata = space.strata()
     missing = [path for path in _REQUIRED if path not in study.base and path not in study.axes]
+    if not any(path.startswith("model.") for path in [*study.base, *study.axes]):
+        missing.append("model.size")
     if missing:
         return [
-            f"fixed.{path}: required and not set: {LEAVES[path].description} Give it here or as an axis"
-            for path in missing
+            f"fixed.{path}: required and not set ({LEAVES[path].description} An axis may set it)" for path in missing
         ]
     where: dict[str, dict[str, None]] = {}
     configs: list[tuple[Stratum, Mapping[str, Scalar], TrialConfig]] = []

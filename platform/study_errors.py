@@ -60,8 +60,6 @@ def mistakes_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
                 found.append(f"{path}: {message}" if location else message)
             case "model_type" | "dict_type" | "model_attributes_type":
                 found.append(f"{path}: must be a mapping (got {shown(item['input'])})")
-            case "tuple_type":
-                found.append(f"{path}: must be a list (got {shown(item['input'])})")
             case "string_pattern_mismatch":
                 found.append(f"{path}: {shown(item['input'])} must match {item['ctx']['pattern']}")
             case _:

@@ -175,7 +175,13 @@ class Study(_Section):
     def _counts_in_axes(cls, axes: Any) -> Any:
         if not isinstance(axes, dict):
             return axes
-        return {path: _with_counts(path, axis) if isinstance(axis, dict) else axis for path, axis in axes.items()}
+        read = {}
+        for path, axis in axes.items():
+            try:
+                read[path] = _with_counts(path, axis) if isinstance(axis, dict) else axis
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+        return read
 
     @cached_property
     def base(self) -> dict[str, Scalar]:

@@ -14,7 +14,7 @@ from crossover.platform.study_model import Study
 from crossover.platform.study_settings import LEAVES
 from crossover.trainers.config import TrialConfig
 
-__all__ = ["schema_path", "study_schema", "write_study_schema"]
+__all__ = ["schema_path", "study_schema", "study_schema_text"]
 
 
 def study_schema() -> dict[str, Any]:
@@ -38,7 +38,7 @@ def schema_path() -> Path:
     return Path(str(resources.files("crossover.search_spaces.studies").joinpath("study.schema.json")))
 
 
-def write_study_schema() -> str:
+def study_schema_text() -> str:
     """The schema as its file holds it."""
     return json.dumps(study_schema(), indent=2, ensure_ascii=False) + "\n"
 
@@ -57,4 +57,4 @@ def _settings() -> dict[str, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    schema_path().write_text(write_study_schema(), encoding="utf-8")
+    schema_path().write_text(study_schema_text(), encoding="utf-8")

@@ -1,8 +1,8 @@
 """Documents that people write, read safely: YAML with the scalars of version 1.2 and limits on everything.
 
-PyYAML follows YAML 1.1, in which `4e13` is a string, `no` is false, `1:30` is 90 and a key that stands twice is silently
-the last one. Here `4e13` is a number, only true and false are booleans, `24_576` is an integer, and a key that stands
-twice is an error. Aliases cannot grow a document past its limit, and no tag makes anything but plain values.
+PyYAML follows YAML 1.1, in which `4e13` is a string, `no` is false, `1:30` is 90, and of a key that stands twice the
+last one silently wins. Here `4e13` is a number, only true and false are booleans, `24_576` is an integer, and a key
+that stands twice is an error. Aliases cannot grow a document past its limit, and no tag makes more than plain values.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ MAX_NODES = 20_000
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = {
-    "scalar": tuple(_TAG + name for name in ("str", "int", "float", "bool", "null")),
-    "mapping": (_TAG + "map",),
-    "sequence": (_TAG + "seq",),
+    yaml.ScalarNode: tuple(_TAG + name for name in ("str", "int", "float", "bool", "null")),
+    yaml.MappingNode: (_TAG + "map",),
+    yaml.SequenceNode: (_TAG + "seq",),
 }
 _INTEGER = re.compile(r"[-+]?[0-9](?:_?[0-9])*")
 _FLOAT = re.compile(
@@ -48,12 +48,10 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose one node; refuse depth, aliases that grow, and tags that are not plain."""
         self._depth += 1
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         if self._depth > MAX_DEPTH:
-            raise yaml.composer.ComposerError(
-                None, None, f"nested deeper than {MAX_DEPTH}", self.peek_event().start_mark
-            )
+            raise yaml.composer.ComposerError(None, None, f"nested deeper than {MAX_DEPTH}", mark)
         is_alias = self.check_event(yaml.AliasEvent)
-        mark = self.peek_event().start_mark
         before = self._num_nodes
         self._num_nodes += 1
         node = super().compose_node(parent, index)
@@ -63,7 +61,7 @@ class _Loader(yaml.SafeLoader):
             self._num_nodes += self._sizes[id(node)]
         elif node is not None:
             self._sizes[id(node)] = self._num_nodes - before
-            if node.tag not in _PLAIN[node.id]:
+            if node.tag not in _PLAIN[type(node)]:
                 raise yaml.composer.ComposerError(None, None, f"the tag {shown(node.tag)} is not allowed here", mark)
         if self._num_nodes > MAX_NODES:
             raise yaml.composer.ComposerError(None, None, f"more than {MAX_NODES} values", mark)
@@ -128,7 +126,7 @@ class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers = {  # noqa: RUF012 - the class attribute that PyYAML reads
         first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *patterns]
         for first, patterns in {
-            **dict.fromkeys(yaml.SafeDumper.yaml_implicit_resolvers, []),
+            **{first: [] for first in yaml.SafeDumper.yaml_implicit_resolvers},
             **_Loader.yaml_implicit_resolvers,
         }.items()
     }
@@ -136,6 +134,14 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         """No aliases: every value is written where it stands."""
         return True
+
+    def represent_text(self, data: str) -> yaml.ScalarNode:
+        """Text; in double quotes where PyYAML would write a line break that it then reads as a space."""
+        style = '"' if any(mark in data for mark in ("\x85", "\u2028", "\u2029")) else None
+        return self.represent_scalar(_TAG + "str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def parse_yaml(text: str | bytes, what: str) -> Any:
@@ -159,7 +165,7 @@ def parse_yaml(text: str | bytes, what: str) -> Any:
         try:
             return loader.get_single_data()
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -28,7 +28,9 @@ Role = Literal["scientific", "nuisance"]
 
 
 def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list (got {str(value)[:80]})")
+    return tuple(value)
 
 
 def _scalar(value: Any) -> Any:
@@ -39,14 +41,22 @@ def _scalar(value: Any) -> Any:
     return value
 
 
-_ScalarField = Annotated[
-    Any,
-    AfterValidator(_scalar),
-    WithJsonSchema({"type": ["string", "integer", "number", "boolean", "null"]}),
-]
-_Values = Annotated[tuple[_ScalarField, ...], Field(min_length=1, max_length=MAX_VALUES), BeforeValidator(_as_tuple)]
-_FloatRange = Annotated[tuple[float, float], BeforeValidator(_as_tuple)]
-_IntegerRange = Annotated[tuple[int, int], BeforeValidator(_as_tuple)]
+def _wanted(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        return _scalar(value)
+    if not 1 <= len(value) <= MAX_VALUES:
+        raise ValueError(f"a condition names 1 to {MAX_VALUES} values (got {len(value)})")
+    return tuple(_scalar(item) for item in value)
+
+
+_SCALAR_SCHEMA: dict[str, Any] = {"type": ["string", "integer", "number", "boolean", "null"]}
+_WANTED_SCHEMA: dict[str, Any] = {"anyOf": [_SCALAR_SCHEMA, {"type": "array", "items": _SCALAR_SCHEMA, "minItems": 1}]}
+
+_ScalarField = Annotated[Any, AfterValidator(_scalar), WithJsonSchema(_SCALAR_SCHEMA)]
+_Wanted = Annotated[Any, AfterValidator(_wanted), WithJsonSchema(_WANTED_SCHEMA)]
+_Values = Annotated[Sequence[_ScalarField], Field(min_length=1, max_length=MAX_VALUES), BeforeValidator(_as_tuple)]
+_FloatRange = Annotated[Sequence[float], Field(min_length=2, max_length=2), BeforeValidator(_as_tuple)]
+_IntegerRange = Annotated[Sequence[int], Field(min_length=2, max_length=2), BeforeValidator(_as_tuple)]
 
 
 class Axis(BaseModel):
@@ -75,7 +85,7 @@ class Axis(BaseModel):
     role: Role = Field(
         description="scientific: what the study asks about, it splits strata; nuisance: tuned inside each stratum."
     )
-    when: dict[str, _ScalarField | _Values] = Field(
+    when: Mapping[str, _Wanted] = Field(
         default_factory=dict,
         description="Where the axis applies: path of another axis or fixed setting -> its value, or a list of values.",
     )
@@ -105,9 +115,9 @@ class Axis(BaseModel):
     def domain(self) -> Domain:
         """The values it can take."""
         if self.choice is not None:
-            return Choice(self.choice)
+            return Choice(tuple(self.choice))
         if self.grid is not None:
-            return Grid(self.grid)
+            return Grid(tuple(self.grid))
         if self.integer is not None:
             return Integer(*self.integer)
         if self.log_uniform is not None:
