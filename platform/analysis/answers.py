@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
 
 from crossover.platform.analysis import wording
 from crossover.platform.analysis.comparisons import Mean, mean_difference, mean_over_seeds
@@ -201,18 +204,21 @@ def _best(stratum: Stratum | None) -> Best | None:
         num_trials=stratum.num_trials,
         finished=all(trial.end is not None for trial in trials),
         validation=stratum.chosen.validation,
-        best_epochs=tuple(min(trial.evaluations, key=lambda row: _nan_last(row.val_loss)).epoch for trial in trials),
+        best_epochs=tuple(_best_epoch(trial) for trial in trials),
         stop_reasons=tuple(trial.end.stop_reason if trial.end else None for trial in trials),
         test=_mean_test(trials),
     )
+
+
+def _best_epoch(trial: TrialFiles) -> float:
+    finite = (row for row in trial.evaluations if math.isfinite(row.val_loss))
+    return min(finite, key=lambda row: row.val_loss).epoch
 
 
 def _mean_test(trials: tuple[TrialFiles, ...]) -> Mean | None:
     losses = [found for found in map(held_out_test_losses, trials) if found is not None]
     if not losses or not same_windows(losses):
         return None
-    import numpy as np
-
     return mean_over_seeds(np.stack([found.nats_DE[:, 0] for found in losses]), losses[0].bytes_D)
 
 
@@ -235,13 +241,8 @@ def _seed_row(repeat: int, first: TrialFiles, second: TrialFiles) -> SeedRow:
 
 
 def _validation(trial: TrialFiles) -> float | None:
-    return min(
-        (row.val_bits_per_byte for row in trial.evaluations if _nan_last(row.val_loss) < float("inf")), default=None
-    )
-
-
-def _nan_last(value: float) -> float:
-    return value if value == value else float("inf")
+    finite = (row.val_bits_per_byte for row in trial.evaluations if math.isfinite(row.val_loss))
+    return min(finite, default=None)
 
 
 def _same_recipe(strata: Mapping[str, Stratum]) -> bool:

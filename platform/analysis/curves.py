@@ -82,7 +82,7 @@ class DrawnPair:
         return tuple(found for found in (self.baseline, self.challenger) if found is not None)
 
     def bits_range(self) -> tuple[float, float]:
-        """Limits in bits per byte: all chosen curves, without the last of an overfitting that would flatten the rest."""
+        """Limits in bits per byte: all chosen curves, but the end of an overfitting that would flatten them."""
         seeds = [seed for objective in self.objectives for seed in objective.seeds]
         low = min(float(seed.bits_E.min()) for seed in seeds)
         high = max(float(seed.bits_E.max()) for seed in seeds)

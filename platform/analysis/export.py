@@ -25,30 +25,14 @@ __all__ = ["TableFormatError", "write_table"]
 _MIN_WIDTH = 200
 
 _SHOWN = {
-    "trials": [
-        "trial_id",
-        "stratum",
-        "number",
-        "repeat",
-        "status",
-        "stop_reason",
-        "best_bits_per_byte",
-        "best_epoch",
-        "test_bits_per_byte",
-        "test_bits_per_byte_se",
-        "epochs",
-        "wall_seconds",
-    ],
-    "evaluations": [
-        "trial_id",
-        "epoch",
-        "tokens_seen",
-        "train_loss",
-        "val_loss",
-        "val_loss_se",
-        "val_bits_per_byte",
+    "trials": (
+        *("trial_id", "stratum", "number", "repeat", "status", "stop_reason", "best_bits_per_byte", "best_epoch"),
+        *("test_bits_per_byte", "test_bits_per_byte_se", "epochs", "wall_seconds"),
+    ),
+    "evaluations": (
+        *("trial_id", "epoch", "tokens_seen", "train_loss", "val_loss", "val_loss_se", "val_bits_per_byte"),
         "rise_over_best",
-    ],
+    ),
 }
 
 

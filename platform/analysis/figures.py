@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["crossing_figure", "write_figures"]
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
@@ -68,6 +68,8 @@ def crossing_figure(tables: StudyTables, found: Answer) -> Figure | None:
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     for panel, pair in zip(panels, pairs, strict=False):
         _draw_panel(panel, pair, low - 0.16 * (high - low), high)
+    for panel in panels[::num_columns]:
+        panel.set_ylabel("validation, bits per byte")
     entries = {text: line for panel in panels for line, text in zip(*panel.get_legend_handles_labels(), strict=True)}
     figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     for panel in panels[len(pairs) :]:
@@ -91,8 +93,6 @@ def _draw_panel(panel: Axes, pair: DrawnPair, low: float, high: float) -> None:
     panel.set_title(pair.answer.title, loc="left", pad=22)
     panel.text(0, 1.025, ahead_label(pair.answer.test), transform=panel.transAxes, fontsize=9, color=LIGHT["muted"])
     panel.set_xlabel("epochs over the unique tokens")
-    if panel.get_subplotspec().is_first_col():
-        panel.set_ylabel("validation, bits per byte")
     panel.tick_params(labelleft=True)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
@@ -135,7 +135,7 @@ def _draw_crossings(panel: Axes, pair: DrawnPair, last: float) -> None:
             continue
         words, height = crossing_label(crossing), 0.10 - 0.06 * place
         style: dict[str, Any] = {"color": LIGHT[crossing.against], "fontsize": 9, "va": "center"}
-        if not established(crossing):
+        if crossing.epochs.estimate is None or not established(crossing):
             panel.text(0.02, height, words, transform=panel.transAxes, **style)
             continue
         start, end = crossing.epochs.low or last, crossing.epochs.high or last

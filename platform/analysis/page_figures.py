@@ -1,5 +1,5 @@
-"""The page's figures as plain plotly documents, coloured by token (`--masked_diffusion`): the page puts in the colours of
-its ground, light or dark, so one figure serves both.
+"""The page's figures as plain plotly documents, coloured by token (`--masked_diffusion`): the page puts in the colours
+of its ground, light or dark, so one figure serves both.
 """
 
 from __future__ import annotations
@@ -111,9 +111,11 @@ def _crossing_marks(pair: DrawnPair, last: float) -> tuple[list[dict[str, Any]],
         at_left = start**2 < last
         span = {"type": "rect", "x0": start, "x1": end, "yref": "paper", "layer": "below", "fillcolor": colour}
         shapes.append(span | {"y0": 0, "y1": 1, "opacity": 0.12, "line": {"width": 0}})
-        shapes.append(span | {"y0": height - 0.006, "y1": height + 0.006, "line": {"width": 0}})
-        annotations.append(words | {"xref": "x", "x": math.log10(end if at_left else start),
-                                    "xanchor": "left" if at_left else "right", "xshift": 6 if at_left else -6})  # fmt: skip
+        shapes.append(span | {"y0": height - 0.006, "y1": height + 0.006, "line": {"width": 0}, "layer": "above"})
+        mark = {"text": "◆", "xref": "x", "x": math.log10(crossing.epochs.estimate or last)}
+        annotations.append(words | mark | {"font": {"color": colour, "size": 17}})
+        beside = {"xanchor": "left", "xshift": 6} if at_left else {"xanchor": "right", "xshift": -6}
+        annotations.append(words | beside | {"xref": "x", "x": math.log10(end if at_left else start)})
     return shapes, annotations
 
 
@@ -196,7 +198,7 @@ def _layout(y_title: str, first: float, last: float) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": "--text", "size": 13},
-        "margin": {"l": 58, "r": 12, "t": 8, "b": 48},
+        "margin": {"l": 58, "r": 12, "t": 8, "b": 52},
         "hoverlabel": {"bgcolor": "--ground", "bordercolor": "--muted", "font": {"color": "--text"}, "align": "left"},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}},
         "xaxis": axis | {

@@ -1,4 +1,4 @@
-"""Colours that eyes of every kind tell apart (Okabe and Ito, 2008), by what they stand for; darker or lighter by ground."""
+"""Colours that eyes of every kind tell apart (Okabe and Ito, 2008), by what they mean, for light and dark grounds."""
 
 from __future__ import annotations
 

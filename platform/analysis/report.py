@@ -37,8 +37,9 @@ __all__ = ["render_report", "write_report"]
 
 _GROUNDS = {"light": "#ffffff", "dark": "#12171e"}
 _CAPTION = (
-    "Validation loss in bits per byte, averaged weights. Thick: mean over seeds; thin: each seed; dots: best checkpoints; "
-    "crosses: where training was stopped. Dashed: AR's best so far. Shades and bars: 95 % interval of each crossing."
+    "Validation loss in bits per byte, averaged weights. Thick: mean over seeds; thin: each seed; dots: best "
+    "checkpoints; crosses: where training was stopped. Dashed: AR's best so far. Shades and bars: 95 % interval of each"
+    " crossing."
 )
 
 
@@ -64,7 +65,7 @@ def render_report(tables: StudyTables, found: Answer) -> str:
     pairs = drawn_pairs(tables, found)
     documents: dict[str, dict[str, Any]] = {}
     figures, losses = _figures(pairs, documents), _losses(pairs, documents)
-    return _template().render(
+    page: str = _template().render(
         study=tables.study,
         answer=found,
         summary=study_summary(tables, found),
@@ -85,6 +86,7 @@ def render_report(tables: StudyTables, found: Answer) -> str:
         report_js=Markup(_own("report.js")),
         plotly_js=Markup(_plotly_js()) if documents else "",
     )
+    return page
 
 
 def _figures(pairs: list[DrawnPair], documents: dict[str, dict[str, Any]]) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from crossover.platform.analysis.answers import Answer, Best, PairAnswer
 from crossover.platform.analysis.crossings import Crossing, Quantiles
 from crossover.platform.analysis.palette import STOP_WORDS
 from crossover.platform.analysis.tables import StudyTables
-from crossover.platform.analysis.wording import SHORT, amount, epochs_interval
+from crossover.platform.analysis.wording import SHORT, amount, epochs_interval, signed
 
 __all__ = [
     "crossing_rows",
@@ -72,16 +72,16 @@ def crossing_rows(found: Answer) -> list[dict[str, str]]:
 def _crossing_row(title: str, crossing: Crossing) -> dict[str, str]:
     gap = crossing.gap
     values = [value for value in (gap.estimate, gap.low, gap.high) if value is not None]
-    at_latest = " at the latest" if crossing.carried_forward else ""
+    against = "AR at equal epochs" if crossing.against == "equal_epochs" else "AR's best so far"
     return {
         "title": title,
-        "against": "AR at equal epochs" if crossing.against == "equal_epochs" else "AR's best so far",
-        "epochs": epochs_interval(crossing) + at_latest,
+        "against": f"{against}, at the latest" if crossing.carried_forward else against,
+        "epochs": epochs_interval(crossing),
         "tokens": _with_interval(crossing.tokens),
         "flops": _with_interval(crossing.flops),
         "none": f"{crossing.probability_none:.0%}",
         "range": f"{crossing.first_epoch:.3g} to {crossing.last_epoch:.3g}",
-        "gap": f"{values[0]:+.3f} [{values[1]:+.3f}, {values[2]:+.3f}]" if len(values) == 3 else "",
+        "gap": f"{signed(values[0])} [{signed(values[1])}, {signed(values[2])}]" if len(values) == 3 else "",
     }
 
 
@@ -103,7 +103,7 @@ def seed_rows(found: Answer) -> list[dict[str, Any]]:
                 seed.baseline_test,
                 seed.challenger_test,
             )
-            difference = "" if seed.difference is None else f"{seed.difference:+.4f} ± {seed.difference_se:.4f}"
+            difference = "" if seed.difference is None else f"{signed(seed.difference)} ± {seed.difference_se:.3f}"
             shown = [*(_bits(value) for value in values), difference]
             rows.append({"title": pair.title, "repeat": seed.repeat, "cells": shown})
     return rows

@@ -60,7 +60,7 @@ class Stratum:
 
 
 def pairs_of_strata(tables: StudyTables) -> list[tuple[Mapping[str, Any], dict[str, Stratum]]]:
-    """Settings of the scientific axes but the objective, each with its strata by objective, in the order of the study."""
+    """Settings of the scientific axes but the objective, each with its strata by objective, in order of the study."""
     objectives = dict(zip(tables.trials["trial_id"].to_pylist(), tables.trials["objective"].to_pylist(), strict=True))
     groups: dict[str, dict[str, list[TrialFiles]]] = defaultdict(lambda: defaultdict(list))
     for trial_id, trial in tables.files.items():

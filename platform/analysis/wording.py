@@ -1,4 +1,4 @@
-"""The answer in plain words. Every number comes from the record; nothing is called a winner that the data leave open."""
+"""The answer in plain words. Every number comes from the record; nobody is ahead where the data leave it open."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ __all__ = [
     "left_out",
     "missing",
     "other_windows",
+    "signed",
     "title",
     "unfinished",
 ]
@@ -38,10 +39,8 @@ _HALF = 0.5
 
 def title(setting: Mapping[str, Any], *, same_recipe: bool, num_objectives: int) -> str:
     """Heading of a pair."""
-    if num_objectives < 2:
-        kind = "One objective"
-    else:
-        kind = "Same recipe for both" if same_recipe else "Each tuned by itself"
+    both = "Same recipe for both" if same_recipe else "Each tuned by itself"
+    kind = both if num_objectives > 1 else "One objective"
     rest = ", ".join(f"{path} = {value}" for path, value in setting.items() if path != "recipe")
     return f"{kind} ({rest})" if rest else kind
 
@@ -68,10 +67,15 @@ def epochs_interval(crossing: Crossing) -> str:
     return f"{_epochs(q.estimate, last)} [{_epochs(q.low, last)}, {_epochs(q.high, last)}]"
 
 
-def bits_interval(mean: Mean, *, signed: bool = False) -> str:
+def signed(value: float) -> str:
+    """A difference in bits per byte, with a sign as wide as its digits."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def bits_interval(mean: Mean, *, difference: bool = False) -> str:
     """Mean and 95 % interval in bits per byte."""
-    if signed:
-        return f"{mean.mean:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
+    if difference:
+        return f"{signed(mean.mean)} [{signed(mean.low)}, {signed(mean.high)}]"
     return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
 
 
@@ -121,7 +125,7 @@ def ahead_label(test: Mean | None) -> str:
         return "not scored on test yet"
     seeds = "one seed" if test.num_seeds == 1 else f"{test.num_seeds} seeds"
     if not test.decided:
-        return f"test: no difference shown, MDM − AR {bits_interval(test, signed=True)} ({seeds})"
+        return f"test: no difference shown, MDM − AR {bits_interval(test, difference=True)} ({seeds})"
     return f"test: {'AR' if test.mean > 0 else 'MDM'} ahead by {_size(test)} bits/byte ({seeds})"
 
 
@@ -142,7 +146,9 @@ def _carried(crossing: Crossing) -> str:
 def _gap(gap: Quantiles) -> str:
     if gap.estimate is None or gap.low is None or gap.high is None:
         return "the gap at the end is not finite"
-    return f"at the end MDM − AR is {gap.estimate:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] bits/byte on validation"
+    return (
+        f"at the end MDM − AR is {signed(gap.estimate)} [{signed(gap.low)}, {signed(gap.high)}] bits/byte on validation"
+    )
 
 
 def ahead_sentence(test: Mean) -> str:
@@ -152,7 +158,8 @@ def ahead_sentence(test: Mean) -> str:
     else:
         seeds = f"{test.num_seeds} seeds"
     if not test.decided:
-        return f"No difference on test that these data can show: MDM − AR is {bits_interval(test, signed=True)} bits/byte ({seeds})."
+        difference = bits_interval(test, difference=True)
+        return f"No difference on test that these data can show: MDM − AR is {difference} bits/byte ({seeds})."
     ahead, bound = (
         ("AR", "MDM's figure is an upper bound, so the true gap may be smaller")
         if test.mean > 0
@@ -164,7 +171,7 @@ def ahead_sentence(test: Mean) -> str:
 def best_sentence(best: Best) -> str:
     """The best of one objective on test, or on validation where there is no test yet."""
     name = SHORT.get(best.objective, best.objective)
-    kind = "upper bound (ELBO)" if best.is_bound else "exact"
+    kind = "ELBO, an upper bound" if best.is_bound else "exact"
     epochs = f"best after {_span(best.best_epochs)} epochs"
     if best.test is None:
         return f"Best {name}: {best.validation:.3f} bits/byte on validation ({kind}), {epochs}; not scored on test yet."
@@ -179,7 +186,8 @@ def _span(values: tuple[float, ...]) -> str:
 def unfinished(counts: Mapping[str, int]) -> str:
     """That the study goes on."""
     open_trials = ", ".join(f"{counts[s]} {s}" for s in ("running", "paused", "waiting") if s in counts)
-    return f"The study is not finished ({open_trials} of {sum(counts.values())} trials): what follows is what is known so far."
+    total = sum(counts.values())
+    return f"The study is not finished ({open_trials} of {total} trials): what follows is what is known so far."
 
 
 def left_out(num: int, total: int, why: str) -> str:
