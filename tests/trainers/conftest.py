@@ -15,10 +15,8 @@ sys.path.append(str(Path(__file__).parent))
 _WORDS = ["the", "model", "of", "token", "data", "noise", "mask", "learns", "repeats", "reads", "one", "many", "again"]
 
 
-@pytest.fixture(scope="session")
-def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_tiny_corpus(folder: Path) -> Path:
     """60 documents of about 300 bytes, a quarter of them each for validation and test."""
-    folder = tmp_path_factory.mktemp("corpus")
     (folder / "text").mkdir()
     words = random.Random(0)
     for number in range(60):
@@ -27,3 +25,9 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fractions = {"training": 0.5, "validation": 0.25, "test": 0.25}
     prepare_corpus([folder / "text"], folder / "corpus", piece_tokens=128, fractions=fractions)
     return folder / "corpus"
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same corpus for all tests."""
+    return make_tiny_corpus(tmp_path_factory.mktemp("corpus"))

@@ -1,0 +1,152 @@
+"""`python -m crossover.trainers`, as a user has it, and the configuration file it reads."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import loop_examples as example
+import pytest
+import yaml
+
+from crossover.trainers.alone import load_config, run_config
+from crossover.trainers.errors import ConfigError, RecordError
+from crossover.trainers.record import TrialRecord
+
+NO_RAY = "import sys, runpy; sys.modules['ray'] = None; sys.modules['crossover.platform'] = None; "
+RUN = "sys.argv[0] = 'crossover.trainers'; runpy.run_module('crossover.trainers', run_name='__main__', alter_sys=True)"
+
+
+def write_config(path: Path, corpus: Path, **settings: object) -> Path:
+    """Nested, as a user would write it."""
+    path.write_text(yaml.safe_dump(example.config(corpus, **settings).model_dump(exclude_unset=True)))
+    return path
+
+
+@pytest.fixture
+def config_file(tiny_corpus: Path, tmp_path: Path) -> Path:
+    return write_config(tmp_path / "tiny.yaml", tiny_corpus)
+
+
+def test_it_runs_without_ray_and_says_a_line_for_each_evaluation(config_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NO_RAY + RUN, config_file, "--output", tmp_path / "out", "--set", "seed=9"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    rows = TrialRecord(tmp_path / "out").evaluations()
+    assert len(lines) == 1 + len(rows) + 1
+    assert lines[0] == f"autoregressive on 250 tokens of {example_corpus(config_file)}: {tmp_path / 'out'}"
+    assert lines[-1].startswith("completed: all 5 epochs are done; best ")
+    facts = TrialRecord(tmp_path / "out").facts()
+    assert facts is not None and facts.seed == 9
+
+
+def example_corpus(config_file: Path) -> str:
+    return str(load_config(config_file).data.corpus)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on(tiny_corpus: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "long.yaml", tiny_corpus, schedule__epochs=2000, stopping__rule="none")
+    command = [sys.executable, "-m", "crossover.trainers", str(config), "--output", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch"):
+                process.send_signal(signal.SIGINT)
+                break
+        last = process.stdout.read().splitlines()[-1]
+    assert process.returncode == 130
+    assert last == "interrupted: the same command goes on from here"
+    said: list[str] = []
+    rows = TrialRecord(tmp_path / "out").evaluations()
+    assert run_config(config, tmp_path / "out", ["schedule.epochs=2000"], stop_at_next(said)) == 130
+    assert not any(f"epoch {rows[0].epoch:8.2f} " in line for line in said), "what was evaluated is not done again"
+
+
+def stop_at_next(said: list[str]) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        said.append(line)
+        if line.startswith("epoch"):
+            signal.raise_signal(signal.SIGINT)
+
+    return say
+
+
+def test_the_same_call_again_changes_nothing_and_says_the_end(config_file: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert run_config(config_file, tmp_path / "out", say=lambda line: None) == 0
+    assert run_config(config_file, tmp_path / "out", say=said.append) == 0
+    assert len(said) == 2
+    assert said[1].startswith("completed")
+
+
+def test_the_folder_is_named_after_the_file(config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_config(config_file, overrides=["schedule.epochs=1"], say=lambda line: None)
+    assert TrialRecord(tmp_path / "runs" / "tiny").end() is not None
+    with pytest.raises(RecordError, match="runs/tiny is the record of another trial"):
+        run_config(config_file, overrides=["schedule.epochs=2"], say=lambda line: None)
+
+
+def test_a_mistake_is_one_message_and_exit_code_2(config_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "crossover.trainers", str(config_file), "--set", "schedule.epochs=-1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "schedule.epochs" in done.stderr and "-1" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_settings_may_be_nested_or_dotted_or_both(tmp_path: Path) -> None:
+    text = """
+    data: {corpus: python-stdlib, unique_tokens: 24_576}
+    model.size: 400k
+    schedule: {epochs: 3}
+    schedule.batch_size: 8
+    objective: {name: autoregressive}
+    optimizer.learning_rate: 1e-3
+    """
+    (tmp_path / "a.yaml").write_text(text)
+    config = load_config(tmp_path / "a.yaml", ["seed=5", "optimizer.name=muon", "stopping.plateau_evaluations=null"])
+    assert (config.data.unique_tokens, config.schedule.batch_size) == (24_576, 8)
+    assert config.optimizer.learning_rate == 1e-3
+    assert (config.seed, config.optimizer.name) == (5, "muon")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds nothing, but must hold a mapping"),
+        ("- a", "holds list, but must hold a mapping"),
+        ("data: [", "is no YAML"),
+        ("a: 1\na: 2", "a is set twice"),
+        ("data: {seed: 1, seed: 2}", "seed is set twice"),
+        ("1: 2", "the key 1 is no text"),
+        ("? [a, b]\n: 2", "is no text"),
+        ("data: {seed: 1}\ndata.seed: 2", r"data\.seed is set twice"),
+        ("data: 5\ndata.seed: 2", r"data is set to 5 and data\.seed to 2: set one"),
+        ("a: !!python/object/apply:os.system [ls]", "is no YAML"),
+        ("data: {corpus: x}", r"data\.unique_tokens: Field required"),
+        ("lerning_rate: 1", "lerning_rate: Extra inputs are not permitted"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_one_error(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "bad.yaml")
+
+
+def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"corpus: \xff\xfe\xfa")
+    for name, message in (("none.yaml", "No such file"), ("latin.yaml", "no UTF-8"), (".", "Is a directory")):
+        with pytest.raises(ConfigError, match=message):
+            load_config(tmp_path / name)
+
+
+@pytest.mark.parametrize("override", ["seed", "=1", "seed=[", "nothing.like=1", "seed=-1"])
+def test_an_override_that_sets_nothing_is_one_error(override: str, config_file: Path) -> None:
+    with pytest.raises(ConfigError):
+        load_config(config_file, [override])

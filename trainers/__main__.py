@@ -1,0 +1,35 @@
+"""`python -m crossover.trainers CONFIG.yaml`: one run without a study, and without Ray."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crossover.trainers.alone import run_config
+from crossover.trainers.errors import CrossoverError
+
+_app = typer.Typer(add_completion=False)
+
+_USER_MISTAKE = 2
+
+
+@_app.command()
+def main(
+    config: Annotated[Path, typer.Argument(help="YAML of one run: nested settings, or dotted paths.")],
+    output: Annotated[Path | None, typer.Option(help="The run's folder; by default runs/<name of the file>.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Over the file.")] = None,
+) -> None:
+    """Trains one configuration; the same command again goes on where it stopped."""
+    try:
+        code = run_config(config, output, overrides or ())
+    except CrossoverError as error:
+        print(error, file=sys.stderr)
+        code = _USER_MISTAKE
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    _app(prog_name="python -m crossover.trainers")

@@ -1,0 +1,190 @@
+"""One run without a study: a configuration file, a folder, lines on the terminal.
+
+Ctrl-C once asks the loop to write a checkpoint and to return; a second one ends at once, and the run goes on from the
+last checkpoint next time.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from crossover.trainers.config import TrialConfig, config_from_dotted
+from crossover.trainers.errors import ConfigError
+from crossover.trainers.loop import train
+from crossover.trainers.rows import Evaluation, TrialEnd
+from crossover.trainers.run import Progress, StopRequest
+
+__all__ = ["load_config", "run_config"]
+
+_POLL_SECONDS = 0.5  # Ctrl-C is heard at polls
+_DEFAULT_FOLDER = Path("runs")
+_DONE, _INTERRUPTED = 0, 130
+
+
+def run_config(
+    path: Path, output: Path | None = None, overrides: Sequence[str] = (), say: Callable[[str], None] = print
+) -> int:
+    """Trains what the file at `path` says, with a line for each evaluation; the same call again goes on.
+
+    Args:
+        path: YAML of a `TrialConfig`: nested, or with dotted paths as keys.
+        output: the trial's folder; by default `runs/<name of the file>`.
+        overrides: `key=value`, dotted path and YAML, over what the file says.
+        say: takes each line.
+
+    Returns:
+        Exit code: 0 when the trial has ended, 130 after Ctrl-C.
+
+    Raises:
+        CrossoverError: the file, a setting or the folder is wrong.
+    """
+    config = load_config(path, overrides)
+    run = _ConsoleRun(output or _DEFAULT_FOLDER / path.stem, say)
+    say(f"{config.objective.name} on {config.data.unique_tokens:,} tokens of {config.data.corpus}: {run.directory}")
+    try:
+        with _interrupts(run):
+            leg = train(_polled_often(config), run)
+    except KeyboardInterrupt:
+        say("stopped at once: the same command goes on from the last checkpoint")
+        return _INTERRUPTED
+    if leg.end is None:
+        say("interrupted: the same command goes on from here")
+        return _INTERRUPTED
+    say(_end_line(leg.end))
+    return _DONE
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
+    """The configuration in the YAML file at `path`, with `key=value` over it.
+
+    Raises:
+        ConfigError: the file cannot be read, is no mapping, or a setting is wrong; the message names it.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        detail = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise ConfigError(f"{path} cannot be read: {detail}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} holds {'nothing' if content is None else type(content).__name__}, but must hold a mapping of "
+            "settings, as `data: {corpus: python-stdlib, unique_tokens: 24576}`"
+        )
+    settings = dict(_flattened(content))
+    settings.update(_parsed(override) for override in overrides)
+    _refuse_values_that_hold_others(settings)
+    return config_from_dotted(settings)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """The safe loader, to which a key given twice is an error: one of the two would be ignored."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(problem=f"the key {key!r} is no text{key_node.start_mark}")
+            if key in seen:
+                raise yaml.constructor.ConstructorError(problem=f"{key} is set twice{key_node.start_mark}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _flattened(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    seen: set[str] = set()
+    for key, value in content.items():
+        inner = _flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+        for path, leaf in inner:
+            if path in seen:
+                raise ConfigError(f"{path} is set twice, nested and with dots: set it once")
+            seen.add(path)
+            yield path, leaf
+
+
+def _parsed(override: str) -> tuple[str, Any]:
+    path, equals, value = override.partition("=")
+    if not equals or not path.strip():
+        raise ConfigError(f"--set {override} is no key=value: give a dotted path and a value, as seed=1")
+    try:
+        return path.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is no YAML") from None
+
+
+def _refuse_values_that_hold_others(settings: Mapping[str, Any]) -> None:
+    """`data: 5` beside `data.seed: 1` has no meaning."""
+    for path in settings:
+        for other in settings:
+            if other.startswith(f"{path}."):
+                raise ConfigError(f"{path} is set to {settings[path]!r} and {other} to {settings[other]!r}: set one")
+
+
+def _polled_often(config: TrialConfig) -> TrialConfig:
+    poll_seconds = min(config.checkpoint.poll_seconds, _POLL_SECONDS)
+    checkpoint = config.checkpoint.model_copy(update={"poll_seconds": poll_seconds})
+    return config.model_copy(update={"checkpoint": checkpoint})
+
+
+@dataclass
+class _ConsoleRun:
+    """Says each evaluation; asks to stop after Ctrl-C."""
+
+    directory: Path
+    say: Callable[[str], None]
+    until_tokens: int | None = None
+    interrupted: bool = field(default=False)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Says one line."""
+        self.say(_line(evaluation))
+
+    def should_stop(self, progress: Progress) -> StopRequest | None:
+        """After Ctrl-C."""
+        return StopRequest("interrupted", "Ctrl-C") if self.interrupted else None
+
+
+@contextmanager
+def _interrupts(run: _ConsoleRun) -> Iterator[None]:
+    """Ctrl-C is a request, and Ctrl-C again is what it always is."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        run.interrupted = True
+        run.say("Ctrl-C: writing a checkpoint; again to stop at once")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _line(row: Evaluation) -> str:
+    train_loss = "     -" if row.train_loss is None else f"{row.train_loss:6.3f}"
+    return (
+        f"epoch {row.epoch:8.2f}  train {train_loss}  validation {row.val_loss:6.3f} ± {row.val_loss_se:.3f} "
+        f"nats per token, {row.val_bits_per_byte:.3f} bits per byte  rise {row.rise_over_best:+.3f}  "
+        f"{row.tokens_per_second or math.nan:,.0f} tokens/s"
+    )
+
+
+def _end_line(end: TrialEnd) -> str:
+    best = "no evaluation was finite"
+    if end.best_bits_per_byte is not None and end.best_epoch is not None:
+        best = f"best {end.best_bits_per_byte:.4f} bits per byte at epoch {end.best_epoch:.4g}"
+    test = ""
+    if end.test_bits_per_byte is not None:
+        test = f"; test {end.test_bits_per_byte:.4f} ± {end.test_bits_per_byte_se or math.nan:.4f}"
+    return f"{end.stop_reason}: {end.stop_evidence}; {best}{test}"

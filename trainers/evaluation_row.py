@@ -1,0 +1,150 @@
+"""The row of an evaluation, and how a trial ended, from what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from crossover.trainers.device import peak_memory_bytes
+from crossover.trainers.evaluate import WindowScores, paired
+from crossover.trainers.flops import device_peak_flops, evaluation_flops, mfu, training_flops_6nd
+from crossover.trainers.overfitting import best_index
+from crossover.trainers.rows import Evaluation, TrialEnd
+from crossover.trainers.run import StopRequest
+from crossover.trainers.training_state import TrainingState
+from crossover.trainers.trial_setup import TrialSetup
+
+__all__ = ["evaluation_row", "trial_end"]
+
+
+def evaluation_row(
+    setup: TrialSetup,
+    state: TrainingState,
+    before: Sequence[Evaluation],
+    scores: WindowScores,
+    best: WindowScores | None,
+) -> Evaluation:
+    """The row of the state that was just scored.
+
+    `raw_val_loss` is None while averaging is on: scoring the raw weights too would double what evaluation costs, and
+    fewer windows or masks would give a number that compares with nothing. With averaging off it is `val_loss`.
+
+    Args:
+        setup: of the trial.
+        state: as it stood after training; its clock has the evaluation.
+        before: the rows before this one.
+        scores: of the averaged weights, on the validation windows.
+        best: scores of the best row of `before`; None where no loss was finite.
+    """
+    position = best_index(before)
+    best_loss = math.nan if position is None else before[position].val_loss
+    rise, rise_se = _rise(scores, best)
+    throughput = state.tokens_per_second
+    unique_tokens = setup.subset.unique_tokens
+    return Evaluation(
+        step=state.step,
+        epoch=state.tokens_seen / unique_tokens,
+        tokens_seen=state.tokens_seen,
+        unique_tokens=unique_tokens,
+        train_flops=setup.train_flops_per_token * state.tokens_seen,
+        train_flops_6nd=training_flops_6nd(setup.shape, state.tokens_seen),
+        eval_flops=_validation_flops(setup, len(before) + 1),
+        wall_seconds=state.clock.total,
+        eval_seconds=state.clock.seconds["evaluation"],
+        train_loss=state.mean_loss,
+        val_loss=scores.loss,
+        val_loss_se=scores.loss_se,
+        val_loss_se_mc=scores.se_mc,
+        val_bits_per_byte=scores.bits_per_byte,
+        val_bits_per_byte_se=scores.bits_per_byte_se,
+        rise_over_best=rise,
+        rise_over_best_se=rise_se,
+        best_val_loss=min((x for x in (best_loss, scores.loss) if math.isfinite(x)), default=math.nan),
+        raw_val_loss=None if state.averages.is_on else scores.loss,
+        learning_rate=state.learning_rate,
+        grad_norm=None if state.grad_norm is None else state.grad_norm.item(),
+        tokens_per_second=throughput,
+        mfu=None if throughput is None else mfu(setup.train_flops_per_token, throughput, _peak(setup)),
+        peak_memory_bytes=peak_memory_bytes(setup.runtime.device),
+        precision=setup.runtime.precision,
+        device=setup.runtime.description,
+    )
+
+
+def trial_end(
+    setup: TrialSetup,
+    state: TrainingState,
+    rows: Sequence[Evaluation],
+    ending: StopRequest,
+    test: WindowScores | None,
+) -> TrialEnd:
+    """How the trial ended; what was not measured, or was not finite, is None.
+
+    Args:
+        setup: of the trial.
+        state: at its end.
+        rows: all of them.
+        ending: why.
+        test: scores of the best averaged weights on the test windows; None where no evaluation was finite.
+    """
+    position = best_index(rows)
+    return TrialEnd(
+        stop_reason=ending.reason,
+        stop_evidence=ending.evidence,
+        **({} if position is None else _best(rows[position])),
+        final_bits_per_byte=_finite(rows[-1].val_bits_per_byte) if rows else None,
+        **({} if test is None else _test(test)),
+        tokens_seen=state.tokens_seen,
+        train_flops=setup.train_flops_per_token * state.tokens_seen,
+        eval_flops=_validation_flops(setup, len(rows)) + (0.0 if test is None else _test_flops(setup)),
+        wall_seconds=state.clock.total,
+    )
+
+
+def _best(row: Evaluation) -> dict[str, Any]:
+    return {
+        "best_step": row.step,
+        "best_epoch": row.epoch,
+        "best_val_loss": row.val_loss,
+        "best_bits_per_byte": row.val_bits_per_byte,
+        "best_bits_per_byte_se": _finite(row.val_bits_per_byte_se),
+    }
+
+
+def _test(scores: WindowScores) -> dict[str, Any]:
+    return {
+        "test_loss": _finite(scores.loss),
+        "test_loss_se": _finite(scores.loss_se),
+        "test_loss_se_mc": _finite(scores.se_mc),
+        "test_bits_per_byte": _finite(scores.bits_per_byte),
+        "test_bits_per_byte_se": _finite(scores.bits_per_byte_se),
+    }
+
+
+def _rise(scores: WindowScores, best: WindowScores | None) -> tuple[float, float]:
+    """Paired rise over the best and its error: 0 for a new best, NaN where a loss is not finite."""
+    if not math.isfinite(scores.loss):
+        return math.nan, math.nan
+    if best is None or scores.loss < best.loss:
+        return 0.0, 0.0
+    rise = paired(scores, best)
+    return rise.difference, rise.se
+
+
+def _peak(setup: TrialSetup) -> float | None:
+    return device_peak_flops(setup.runtime.description, setup.runtime.precision)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _validation_flops(setup: TrialSetup, times: int) -> float:
+    masks = setup.config.evaluation.masks_per_window
+    return times * evaluation_flops(setup.shape, setup.objective, setup.validation.num_tokens_W, masks)
+
+
+def _test_flops(setup: TrialSetup) -> float:
+    masks = setup.config.evaluation.test_masks_per_window
+    return evaluation_flops(setup.shape, setup.objective, setup.test.num_tokens_W, masks)

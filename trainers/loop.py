@@ -1,0 +1,236 @@
+"""`train`: one run of one configuration, from its newest checkpoint to the end of its leg.
+
+The wall clock decides when to poll, to write a checkpoint and what the throughput columns say, and never enters the
+mathematics: killed anywhere and resumed, a run on a CPU repeats the undisturbed losses bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crossover.trainers.config import TrialConfig
+from crossover.trainers.data import Windows
+from crossover.trainers.evaluate import WindowScores, score
+from crossover.trainers.evaluation_row import evaluation_row, trial_end
+from crossover.trainers.optim import clip_gradients
+from crossover.trainers.overfitting import StopRule, best_index, build_rule
+from crossover.trainers.record_writer import RecordWriter, open_record
+from crossover.trainers.rows import Evaluation, TrialEnd
+from crossover.trainers.run import Progress, Run, StopRequest
+from crossover.trainers.schedule import learning_rate
+from crossover.trainers.training_state import TrainingState, derived_seed, new_state
+from crossover.trainers.trial_setup import TrialSetup, open_setup, window_facts
+
+__all__ = ["LegEnd", "train"]
+
+Activity = Literal["training", "validating", "testing"]
+
+_FINITE_CHECK_STEPS = 16  # reading the loss waits for the device; a count of steps, so that the last step is the same
+
+
+@dataclass(frozen=True)
+class LegEnd:
+    """How a leg ended: the whole trial did, or it waits at the end of its leg, or somebody interrupted it."""
+
+    status: Literal["ended", "paused", "interrupted"]
+    end: TrialEnd | None = None
+
+
+class _Interrupted(Exception):  # noqa: N818 - no error
+    """Raised between two steps, where a checkpoint may be written."""
+
+
+def train(config: TrialConfig, run: Run) -> LegEnd:
+    """Trains, evaluates and records until the trial or the leg ends; goes on with what the record holds.
+
+    Args:
+        config: the whole of the run.
+        run: where it runs: the trial's folder, the end of the leg, who is told and asked.
+
+    Raises:
+        CrossoverError: the configuration cannot be run here, or the record cannot be read or written.
+    """
+    setup = open_setup(config)
+    with open_record(run.directory, setup.facts()) as writer:
+        if (end := writer.record.end()) is not None:
+            return LegEnd("ended", end)
+        writer.write_window_facts(window_facts(setup.validation), window_facts(setup.test))
+        setup.runtime.activate()
+        leg = _begin_leg(setup, run, writer)
+        try:
+            return leg.go()
+        except _Interrupted:
+            leg.save()
+            return LegEnd("interrupted")
+
+
+def train_step(setup: TrialSetup, state: TrainingState) -> None:
+    """One optimizer step, whose noise and dropout are those of its number."""
+    config, step = setup.config, state.step
+    batch = setup.subset.batch(step * config.schedule.batch_size, config.schedule.batch_size, config.seed)
+    noise = torch.Generator().manual_seed(derived_seed(config.seed, "noise", step))
+    torch.manual_seed(derived_seed(config.seed, "dropout", step))
+
+    with setup.runtime.autocast():
+        loss = setup.objective.training_loss(state.model, batch, noise)
+    torch.autograd.backward(loss.nats / loss.num_tokens)
+    state.grad_norm = clip_gradients(state.model, config.optimizer.gradient_clip)
+    state.learning_rate = learning_rate(step, setup.num_steps, config.schedule, config.optimizer.learning_rate)
+    state.optimizer.step(state.learning_rate)
+    state.optimizer.zero_grad()
+    state.averages.update(step + 1)
+
+    state.step += 1
+    state.tokens_seen += loss.num_tokens
+    state.num_tokens += loss.num_tokens
+    state.nats += loss.nats.detach()
+
+
+@dataclass
+class _Leg:
+    """From the newest checkpoint to the end of the leg."""
+
+    setup: TrialSetup
+    run: Run
+    writer: RecordWriter
+    state: TrainingState
+    rule: StopRule
+    rows: list[Evaluation]
+    best: WindowScores | None
+    committed_step: int
+    committed_at: float = field(default_factory=time.monotonic)
+    polled_at: float = -math.inf
+
+    def go(self) -> LegEnd:
+        """To the end of the trial or of the leg."""
+        while True:
+            if self._evaluation_is_due():
+                self._evaluate()
+            if (ending := self._ending()) is not None:
+                return LegEnd("ended", self._finish(ending))
+            if self._leg_is_over():
+                self.save()
+                return LegEnd("paused")
+            self._train_on()
+
+    def save(self) -> None:
+        """Commits a checkpoint without a new row, if anything was trained since the last."""
+        if self.state.step != self.committed_step:
+            self.state.clock.lap("training")
+            self._commit()
+
+    def _train_on(self) -> None:
+        """Until an evaluation is due, the leg is over or the trial ends."""
+        setup, state, checkpoint = self.setup, self.state, self.setup.config.checkpoint
+        self._ask("training")
+        while state.ending is None and not self._evaluation_is_due() and not self._leg_is_over():
+            train_step(setup, state)
+            if state.step % _FINITE_CHECK_STEPS == 0 and not math.isfinite(state.nats.item()):
+                evidence = f"the training loss is {state.nats.item()} by step {state.step}"
+                state.ending = StopRequest("diverged", evidence)
+            if time.monotonic() - self.polled_at >= checkpoint.poll_seconds:
+                self._ask("training")
+            if time.monotonic() - self.committed_at >= checkpoint.interval_seconds:
+                self.save()
+
+    def _evaluation_is_due(self) -> bool:
+        """Nothing is evaluated twice, and what was trained before an end is evaluated."""
+        evaluated = self.rows[-1].step if self.rows else 0
+        wanted = self.state.ending is not None or self.state.step in self.setup.evaluation_steps
+        return wanted and self.state.step > evaluated
+
+    def _leg_is_over(self) -> bool:
+        return self.run.until_tokens is not None and self.state.tokens_seen >= self.run.until_tokens
+
+    def _ending(self) -> StopRequest | None:
+        """Why the trial ends, by a request or by its own history; a resumed leg comes to the same."""
+        if self.state.ending is not None:
+            return self.state.ending
+        verdict = self.rule.verdict(self.rows)
+        if verdict.reason is not None:
+            return StopRequest(verdict.reason, verdict.evidence)
+        if self.state.step >= self.setup.num_steps:
+            return StopRequest("completed", f"all {self.setup.config.schedule.epochs:g} epochs are done")
+        return None
+
+    def _evaluate(self) -> None:
+        """Scores the averaged weights; commits the row, its windows and a checkpoint together."""
+        config, state = self.setup.config.evaluation, self.state
+        state.nats.item()  # waits for the device, so that the clock is right
+        state.clock.lap("training")
+        self._ask("validating")
+        with state.averages.swapped_in():
+            scores = self._score(self.setup.validation, config.masks_per_window)
+        self.rows.append(evaluation_row(self.setup, state, self.rows, scores, self.best))
+        is_best = best_index(self.rows) == len(self.rows) - 1
+        self.best = scores if is_best else self.best
+        state.begin_stretch()
+        self._commit(scores.nats_W, state.averaged_weights() if is_best else None)
+        self.run.evaluated(self.rows[-1])
+
+    def _finish(self, ending: StopRequest) -> TrialEnd:
+        """Scores the test windows once, at the best averaged weights, and writes the end."""
+        self._ask("testing")
+        test = None
+        if self.best is not None:
+            self.state.set_weights(self.writer.read_best_weights())
+            test = self._score(self.setup.test, self.setup.config.evaluation.test_masks_per_window)
+        end = trial_end(self.setup, self.state, self.rows, ending, test)
+        self.writer.finish(end, None if test is None else test.nats_W)
+        return end
+
+    def _score(self, windows: Windows, num_masks: int) -> WindowScores:
+        setup = self.setup
+        with setup.runtime.autocast():
+            scores = score(self.state.model, setup.objective, windows, num_masks, setup.config.evaluation.seed)
+        self.state.clock.lap("evaluation")
+        return scores
+
+    def _commit(
+        self, window_nats: NDArray[np.float32] | None = None, best_weights: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
+        checkpoint = self.state.checkpoint()
+        self.writer.commit(self.rows, checkpoint, window_nats=window_nats, best_weights=best_weights)
+        self.state.clock.lap("commit")
+        self.committed_step, self.committed_at = self.state.step, time.monotonic()
+
+    def _ask(self, activity: Activity) -> None:
+        """Tells where the trial stands and hears whether it is to stop: at once to go on later, or for good."""
+        state, setup = self.state, self.setup
+        if activity == "training":
+            state.clock.lap("training")
+        epoch = state.tokens_seen / setup.subset.unique_tokens
+        request = self.run.should_stop(
+            Progress(setup.trial_id, state.step, setup.num_steps, epoch, state.tokens_per_second, activity)
+        )
+        self.polled_at = time.monotonic()
+        if request is not None and request.reason == "interrupted":
+            raise _Interrupted
+        state.ending = state.ending or request
+
+
+def _begin_leg(setup: TrialSetup, run: Run, writer: RecordWriter) -> _Leg:
+    """A leg at the newest valid checkpoint, or before the first step."""
+    state, rows, best = new_state(setup), [], None
+    if (restored := writer.restore()) is not None:
+        state.restore(restored.checkpoint)
+        rows = restored.evaluations
+        best = _best_scores(setup, writer)
+    state.clock.start()
+    return _Leg(setup, run, writer, state, build_rule(setup.config.stopping), rows, best, committed_step=state.step)
+
+
+def _best_scores(setup: TrialSetup, writer: RecordWriter) -> WindowScores | None:
+    if writer.best_step is None:
+        return None
+    windows = setup.validation
+    nats_W = writer.record.window_nats(writer.best_step)
+    return WindowScores(nats_W, windows.num_tokens_W, windows.num_bytes_W, windows.document_W)

@@ -1,0 +1,185 @@
+"""What changes while a trial trains, and its checkpoint.
+
+No generator's state is saved: the noise of a step is drawn from a seed that is derived from the trial's seed, its
+purpose and the step's number. So a run that goes on from any step draws what the undisturbed run would have drawn, at
+any world size, and an evaluation in between disturbs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from crossover.trainers.averaging import AveragedWeights
+from crossover.trainers.checkpoint import Checkpoint
+from crossover.trainers.errors import RecordError
+from crossover.trainers.model.transformer import Transformer
+from crossover.trainers.optim import TrainingOptimizer, build_optimizer
+from crossover.trainers.run import StopRequest
+from crossover.trainers.trial_setup import TrialSetup
+
+__all__ = ["Clock", "TrainingState", "derived_seed", "new_state"]
+
+Activity = Literal["training", "evaluation", "commit"]
+
+
+def derived_seed(seed: int, purpose: str, step: int = 0) -> int:
+    """A seed of its own for each purpose and step: 63 bits of a hash."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{step}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass
+class Clock:
+    """Seconds of work by activity, over all legs. It is told and never asked by what trains."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0, "commit": 0.0})
+    _since: float = field(default_factory=time.monotonic)
+
+    @property
+    def total(self) -> float:
+        """Seconds of work, all activities."""
+        return sum(self.seconds.values())
+
+    def start(self) -> None:
+        """What happened since the last lap is no work: start-up."""
+        self._since = time.monotonic()
+
+    def lap(self, activity: Activity) -> None:
+        """What happened since the last lap was this."""
+        now = time.monotonic()
+        self.seconds[activity] += now - self._since
+        self._since = now
+
+
+@dataclass
+class TrainingState:
+    """What changes while a trial trains.
+
+    Args:
+        model: raw weights, in training mode.
+        optimizer: its state.
+        averages: averaged weights.
+        nats: float64 scalar on the device, training loss summed since the last evaluation.
+        num_tokens: tokens trained since the last evaluation.
+        training_seconds_before: training seconds up to the last evaluation.
+        step: optimizer steps done.
+        tokens_seen: tokens trained, repeats counted.
+        num_evaluations: validations done, whose FLOPs count.
+        learning_rate: of the last step.
+        grad_norm: of the last gradient, before clipping; None before the first step.
+        ending: why the trial ends, once that was decided by somebody else than its own history.
+        clock: seconds of work.
+    """
+
+    model: Transformer
+    optimizer: TrainingOptimizer
+    averages: AveragedWeights
+    nats: torch.Tensor
+    num_tokens: int = 0
+    training_seconds_before: float = 0.0
+    step: int = 0
+    tokens_seen: int = 0
+    learning_rate: float = 0.0
+    grad_norm: torch.Tensor | None = None
+    ending: StopRequest | None = None
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def mean_loss(self) -> float | None:
+        """Mean training loss since the last evaluation, nats per token; None where nothing was trained."""
+        return self.nats.item() / self.num_tokens if self.num_tokens else None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Training throughput since the last evaluation; None where nothing was trained."""
+        seconds = self.clock.seconds["training"] - self.training_seconds_before
+        return self.num_tokens / seconds if self.num_tokens and seconds > 0 else None
+
+    def begin_stretch(self) -> None:
+        """An evaluation was done: means start anew."""
+        self.nats = torch.zeros_like(self.nats)
+        self.num_tokens = 0
+        self.training_seconds_before = self.clock.seconds["training"]
+
+    def averaged_weights(self) -> Mapping[str, torch.Tensor]:
+        """The weights that decisions are taken on, by name: the raw ones where averaging is off."""
+        return self.averages.tensors() or dict(self.model.named_parameters())
+
+    @torch.no_grad()
+    def set_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Copies `weights` into the model.
+
+        Raises:
+            RecordError: they are of another model.
+        """
+        parameters = dict(self.model.named_parameters())
+        if {n: tuple(p.shape) for n, p in parameters.items()} != {n: tuple(w.shape) for n, w in weights.items()}:
+            raise RecordError("the saved weights are of another model: give this run another folder")
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything from which to go on."""
+        return Checkpoint(
+            tensors={
+                "model": dict(self.model.named_parameters()),
+                "averages": self.averages.tensors(),
+                "optimizer": self.optimizer.tensors(),
+            },
+            scalars={
+                "step": self.step,
+                "tokens_seen": self.tokens_seen,
+                "nats": self.nats.item(),
+                "num_tokens": self.num_tokens,
+                "training_seconds_before": self.training_seconds_before,
+                "learning_rate": self.learning_rate,
+                "grad_norm": None if self.grad_norm is None else self.grad_norm.item(),
+                "ending": None if self.ending is None else [self.ending.reason, self.ending.evidence],
+                "seconds": self.clock.seconds,
+            },
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from `checkpoint`, bit for bit.
+
+        Raises:
+            RecordError: it is of another model or optimizer, or lacks something.
+        """
+        try:
+            self.set_weights(checkpoint.tensors["model"])
+            self.averages.load_tensors(checkpoint.tensors["averages"])
+            self.optimizer.load_tensors(checkpoint.tensors["optimizer"])
+            self._restore_scalars(checkpoint.scalars)
+        except KeyError as error:
+            raise RecordError(f"the checkpoint has no {error}: it was written by another version") from None
+
+    def _restore_scalars(self, scalars: Mapping[str, Any]) -> None:
+        self.step = scalars["step"]
+        self.tokens_seen = scalars["tokens_seen"]
+        self.nats = torch.full_like(self.nats, scalars["nats"])
+        self.num_tokens = scalars["num_tokens"]
+        self.training_seconds_before = scalars["training_seconds_before"]
+        self.learning_rate = scalars["learning_rate"]
+        self.grad_norm = None if scalars["grad_norm"] is None else torch.tensor(scalars["grad_norm"])
+        self.ending = None if scalars["ending"] is None else StopRequest(*scalars["ending"])
+        self.clock = Clock(dict(scalars["seconds"]))
+
+
+def new_state(setup: TrialSetup) -> TrainingState:
+    """The state before the first step; initial weights are drawn from the trial's seed, on the CPU."""
+    config, device = setup.config, setup.runtime.device
+    torch.manual_seed(derived_seed(config.seed, "initial weights"))
+    model = Transformer(setup.shape, config.regularization).to(device)
+    model.train()
+    return TrainingState(
+        model=model,
+        optimizer=build_optimizer(model, config.optimizer),
+        averages=AveragedWeights(model, config.averaging.horizon_fraction),
+        nats=torch.zeros((), dtype=torch.float64, device=device),
+    )

@@ -1,0 +1,108 @@
+"""Everything that a configuration names, opened and checked before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+
+from crossover.trainers.config import TrialConfig, config_hash, trial_identity
+from crossover.trainers.data import Corpus, TrainingSubset, Windows, held_out_windows, open_corpus
+from crossover.trainers.device import Runtime, resolve
+from crossover.trainers.flops import training_flops_per_token
+from crossover.trainers.model.shapes import ModelShape, shape_of
+from crossover.trainers.objectives import Objective, build
+from crossover.trainers.provenance import provenance
+from crossover.trainers.record import WindowFacts
+from crossover.trainers.rows import TrialFacts
+from crossover.trainers.schedule import evaluation_steps, num_training_steps
+
+__all__ = ["TrialSetup", "open_setup", "window_facts"]
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What a trial is made of; nothing in it changes while it runs."""
+
+    config: TrialConfig
+    runtime: Runtime
+    corpus: Corpus
+    subset: TrainingSubset
+    validation: Windows
+    test: Windows
+    shape: ModelShape
+    objective: Objective
+
+    @property
+    def trial_id(self) -> str:
+        """Identity of the trial."""
+        return trial_identity(self.config, self.corpus.manifest.content_hash)
+
+    @cached_property
+    def num_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return num_training_steps(self.config.schedule, self.subset.num_sequences)
+
+    @cached_property
+    def evaluation_steps(self) -> frozenset[int]:
+        """Steps after which the run is evaluated, the last one among them."""
+        steps_per_epoch = self.subset.num_sequences / self.config.schedule.batch_size
+        return frozenset(evaluation_steps(self.config.evaluation, steps_per_epoch, self.num_steps))
+
+    @cached_property
+    def train_flops_per_token(self) -> float:
+        """Training FLOPs a token, counted exactly."""
+        return training_flops_per_token(self.shape, self.objective, self.config.data.sequence_length)
+
+    def facts(self) -> TrialFacts:
+        """What is known of the trial before it starts."""
+        config, origin, manifest_hash = self.config, provenance(), self.corpus.manifest.content_hash
+        return TrialFacts(
+            trial_id=self.trial_id,
+            config_hash=config_hash(config, manifest_hash),
+            config=config.model_dump(mode="json"),
+            objective=self.objective.name,
+            is_bound=self.objective.is_bound,
+            seed=config.seed,
+            data_hash=manifest_hash,
+            subset_hash=self.subset.tokens_hash,
+            corpus=config.data.corpus,
+            unique_tokens=self.subset.unique_tokens,
+            num_params_total=self.shape.num_params_total,
+            num_params_active=self.shape.num_params_active,
+            num_params_with_embeddings=self.shape.num_params_with_embeddings,
+            flops_per_token=self.train_flops_per_token,
+            git_commit=origin.git_commit,
+            packages=origin.packages,
+            python=origin.python,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+def open_setup(config: TrialConfig) -> TrialSetup:
+    """Opens what `config` names.
+
+    Raises:
+        CrossoverError: the corpus, the subset, the model, the objective or the device is not to be had.
+    """
+    data, evaluation = config.data, config.evaluation
+    corpus = open_corpus(data.corpus)
+    vocabulary = corpus.vocabulary
+    shape = shape_of(config.model, vocabulary.num_input_tokens, vocabulary.num_output_tokens)
+    return TrialSetup(
+        config=config,
+        runtime=resolve(config.execution, shape.num_params_active),
+        corpus=corpus,
+        subset=TrainingSubset(corpus, data.unique_tokens, data.sequence_length, data.seed),
+        validation=held_out_windows(
+            corpus, "validation", data.sequence_length, evaluation.validation_windows, evaluation.seed
+        ),
+        test=held_out_windows(corpus, "test", data.sequence_length, evaluation.test_windows, evaluation.seed),
+        shape=shape,
+        objective=build(config, vocabulary),
+    )
+
+
+def window_facts(windows: Windows) -> WindowFacts:
+    """What the record keeps of held-out windows."""
+    return WindowFacts(windows.num_tokens_W, windows.num_bytes_W, windows.document_W)
