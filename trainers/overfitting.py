@@ -84,7 +84,7 @@ class ValidationRise(StopRule):
     A rise must exceed z errors, and besides what choosing the smallest of n earlier values explains: for equal models
     that is E[largest of n normals] times the error of one, the rise's over sqrt(2). On a plateau of independent noise
     larger than `min_rise`, z = 2 with a patience of 3 so stops 0.2 % of runs of 40 evaluations; without the
-    correction it would be 28 % (simulated in the tests). What is lost is an evaluation or two where the rise grows slowly.
+    correction it would be 28 % (simulated in the tests). The price: a slow rise is seen an evaluation or two later.
 
     Attributes:
         min_rise: smallest rise that counts, nats per token.
