@@ -3,7 +3,7 @@
 A multiplication and its addition are two FLOPs. Counted: matrix products and attention scores (a causal mask needs the
 lower triangle only, (L + 1) / 2 keys a query), the output head at positions whose logits are computed, and twice the
 forward pass for the backward pass. Not counted: norms, rotations, activations and softmax, and what a kernel computes
-without need (attention scores again in the backward pass, upper triangles): the convention of arXiv 2204.02311, appendix B.
+without need (attention scores again in the backward pass, upper triangles): as arXiv 2204.02311, appendix B, does.
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ def training_flops_6nd(shape: ModelShape, num_tokens: int) -> float:
     return 6.0 * shape.num_params_active * num_tokens
 
 
-def evaluation_flops(
-    shape: ModelShape, objective: Objective, num_tokens_W: NDArray[np.int64], *, num_masks: int
-) -> float:
+def evaluation_flops(shape: ModelShape, objective: Objective, num_tokens_W: NDArray[np.int64], num_masks: int) -> float:
     """Expected FLOPs of `objective.window_nats` on windows of so many tokens; padding is not counted.
 
     Args:

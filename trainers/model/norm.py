@@ -1,7 +1,7 @@
 """RMSNorm that is quick on a CPU, where torch has no fused one.
 
-Forward and backward of [2048, 96] in float32 take 0.5 ms here and 1.0 ms by `F.rms_norm`; at 0.4M parameters norms are a
-tenth of a step. Elsewhere `F.rms_norm` is fused and is used.
+Forward and backward of [2048, 96] in float32 take 0.5 ms here and 1.0 ms by torch's; at 0.4M parameters that is a tenth
+of a step. Elsewhere torch's is fused, and is used.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 __all__ = ["RMSNorm"]
 
@@ -29,8 +29,9 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalized x, float32."""
         if x.device.type != "cpu":
-            return F.rms_norm(x.float(), self.weight.shape, self.weight, _EPSILON)
+            return functional.rms_norm(x.float(), self.weight.shape, self.weight, _EPSILON)
         normalized: Tensor = _CpuRMSNorm.apply(x.float(), self.weight)  # type: ignore[no-untyped-call]
         return normalized
 
@@ -44,12 +45,13 @@ class _CpuRMSNorm(torch.autograd.Function):
         inverse = mean_square.add_(_EPSILON).rsqrt_()
         unit = x * inverse
         ctx.save_for_backward(unit, inverse, weight)
-        return unit * weight
+        scaled: Tensor = unit * weight
+        return scaled
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         (gradient,) = gradients
         unit, inverse, weight = ctx.saved_tensors
         product = gradient * unit
-        mean = (product @ weight).unsqueeze(-1).div_(-weight.numel())
-        return (gradient * weight).addcmul_(unit, mean).mul_(inverse), product.flatten(0, -2).sum(0)
+        mean = (product @ weight).unsqueeze(-1).div_(-len(weight))
+        return (gradient * weight).addcmul_(unit, mean).mul_(inverse), product.reshape(-1, len(weight)).sum(0)

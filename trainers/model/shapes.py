@@ -1,9 +1,9 @@
 """A model's shape from what the user meant by it: torch-free, so that a dry run needs no torch.
 
-`size` counts parameters in matrix products, output head in, input table out: the N of 6ND. It is answered by the nearest
-shape of one ladder: widths are multiples of 32, depth grows as 0.42 sqrt(width), rounded down or up, which passes through
+`size` counts parameters in matrix products, output head in, input table out: the N of 6ND. The nearest shape of one
+ladder answers it: widths are multiples of 32, depth grows as 0.42 sqrt(width), rounded down or up, which passes through
 96 x 4, 512 x 10, 768 x 12 (GPT-2) and 4096 x 27 (Llama: 32). With 257 output tokens two shapes in a row are at most a
-factor of 3.3 apart, and 1.5 above 0.46M parameters: what a run records is the count of its shape, not the size asked for.
+factor of 3.3 apart, and 1.5 above 0.46M parameters: a run records the count of its shape, not the size asked for.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def _check_heads(shape: ModelShape) -> None:
     if shape.head_width % 2:
         raise ConfigError(
             f"model.width / model.num_heads is {shape.head_width}, but rotary embedding needs an even head width: set "
-            f"model.num_heads to another divisor of model.width = {shape.width}, or model.width to a multiple of {_STEP}"
+            f"model.num_heads to another divisor of {shape.width}, or model.width to a multiple of {_STEP}"
         )
 
 

@@ -1,7 +1,7 @@
 """The backbone that every objective shares: only the attention mask and the loss differ between them.
 
 Pre-RMSNorm, RoPE, SwiGLU, QK-norm, no biases; grouped-query attention and a tied head where the shape says so. Matrices
-stay apart (query, key, value, gate, up), so that Muon orthogonalizes each by itself; fused they were no faster on a CPU.
+stay apart (query, key, value, gate, up), so that Muon orthogonalizes each by itself; fused they are no faster on a CPU.
 The loop applies autocast: matrix products and attention then run in its type, norms and the residual stream in float32.
 
 Shape suffixes: B batch, L sequence, D model, H query heads, K key-value heads, C head width, F hidden, V vocabulary.
@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from crossover.trainers.model.norm import RMSNorm
 
@@ -65,7 +65,7 @@ class Transformer(nn.Module):
         """
         rotation_LC = _rotation(tokens_BL.shape[1], self.shape.head_width, self.shape.rope_base, tokens_BL.device)
         mask_B11L = None if causal or valid_BL is None else valid_BL[:, None, None, :]
-        x_BLD = F.dropout(self.embedding(tokens_BL), self.embedding_dropout, self.training)
+        x_BLD = functional.dropout(self.embedding(tokens_BL), self.embedding_dropout, self.training)
         for block in self.blocks:
             x_BLD = block(x_BLD, rotation_LC, mask_B11L, causal)
         h_BLD: Tensor = self.norm(x_BLD)
@@ -76,7 +76,7 @@ class Transformer(nn.Module):
         if self.head is not None:
             scores: Tensor = self.head(h)
             return scores
-        return F.linear(h, self.embedding.weight[: self.shape.num_output_tokens])
+        return functional.linear(h, self.embedding.weight[: self.shape.num_output_tokens])
 
     def forward(self, tokens_BL: Tensor, *, causal: bool, valid_BL: Tensor | None = None) -> Tensor:
         """Scores of every position, logits_BLV."""
@@ -103,9 +103,9 @@ class Block(nn.Module):
 
     def forward(self, x_BLD: Tensor, rotation_LC: Tensor, mask_B11L: Tensor | None, causal: bool) -> Tensor:
         added_BLD = self.attention(self.attention_norm(x_BLD), rotation_LC, mask_B11L, causal)
-        x_BLD = x_BLD + F.dropout(added_BLD, self.dropout, self.training)
+        x_BLD = x_BLD + functional.dropout(added_BLD, self.dropout, self.training)
         added_BLD = self.mlp(self.mlp_norm(x_BLD))
-        return x_BLD + F.dropout(added_BLD, self.dropout, self.training)
+        return x_BLD + functional.dropout(added_BLD, self.dropout, self.training)
 
 
 class Attention(nn.Module):
@@ -152,8 +152,8 @@ class SwiGLU(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         x_BLD = _lowered(x_BLD)
-        hidden_BLF = F.silu(self.gate(x_BLD)) * self.up(x_BLD)
-        added_BLD: Tensor = self.out(F.dropout(hidden_BLF, self.dropout, self.training))
+        hidden_BLF = functional.silu(self.gate(x_BLD)) * self.up(x_BLD)
+        added_BLD: Tensor = self.out(functional.dropout(hidden_BLF, self.dropout, self.training))
         return added_BLD
 
 
@@ -174,7 +174,7 @@ def _attend(
     exact = kind == "cpu" and torch.is_grad_enabled() and q_BHLC.shape[2] < _FLASH_LENGTH
     dtype = torch.float32 if exact else v_BKLC.dtype
     with torch.autocast(kind, enabled=False):
-        return F.scaled_dot_product_attention(
+        return functional.scaled_dot_product_attention(
             q_BHLC.to(dtype),
             k_BKLC.to(dtype),
             v_BKLC.to(dtype),
@@ -194,5 +194,5 @@ def _rotation(length: int, head_width: int, base: float, device: torch.device) -
 
 def _rotate(x_BLHC: Tensor, rotation_LC: Tensor) -> Tensor:
     """Each pair of neighbouring channels turned by its angle; twice as fast on a CPU as with real numbers."""
-    pairs = torch.view_as_complex(x_BLHC.unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(x_BLHC.reshape(*x_BLHC.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * rotation_LC[:, None]).flatten(-2)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from crossover.trainers.errors import ConfigError
 
@@ -206,7 +206,7 @@ def token_nats(model: LanguageModel, h_BLD: Tensor, tokens_BL: Tensor, chosen_BL
     if not chosen_BL.all():
         places_N = chosen_BL.flatten().nonzero().squeeze(1)
         h_ND, tokens_N = h_ND.index_select(0, places_N.to(h_ND.device)), tokens_N[places_N]
-    return F.cross_entropy(model.logits(h_ND).float(), tokens_N.to(h_ND.device), reduction="none")
+    return functional.cross_entropy(model.logits(h_ND).float(), tokens_N.to(h_ND.device), reduction="none")
 
 
 @contextmanager

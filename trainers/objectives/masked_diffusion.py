@@ -1,9 +1,9 @@
 """Masked (absorbing) diffusion with the linear schedule: a bound on the likelihood, and what is trained.
 
 Training masks each token with probability t and weighs by 1/t (arXiv 2406.07524, 2502.09992). The times of a step are
-stratified over its global batch by one draw (arXiv 2107.00630, appendix I.1), which takes most of the variance of t away.
-Evaluation uses the same bound in its exact-k form (arXiv 2110.02037, 2406.03736; LLaDA's estimator, 2502.09992 eq. 6): for
-a window of n tokens
+stratified over its global batch by one draw (arXiv 2107.00630, appendix I.1), which takes away most of the variance
+that t adds. Evaluation uses the same bound in its exact-k form (arXiv 2110.02037, 2406.03736; LLaDA's estimator,
+2502.09992 eq. 6): for a window of n tokens
 
     -log p(x) <= E_{k ~ U{1..n}} E_{|S| = k} (n/k) sum_{i in S} -log p(x_i | x outside of S)
 
@@ -79,7 +79,7 @@ class MaskedDiffusion(Objective):
         self, model: LanguageModel, windows: Windows, *, num_masks: int, seed: int, batch_size: int = 64
     ) -> WindowNats:
         """One estimate of the bound for each window and mask; see the module for the estimator."""
-        num_tokens_W = windows.valid_WL.sum(1).numpy()
+        num_tokens_W = windows.num_tokens_W
         random = np.random.default_rng([seed, _MASK_STREAM])
         k_WM = masked_counts(num_tokens_W, num_masks, random.random())
         nats_R = np.zeros(k_WM.size)
@@ -120,9 +120,9 @@ def training_times(batch_size: int, generator: torch.Generator) -> Tensor:
 def masked_counts(num_tokens_W: NDArray[np.int64], num_masks: int, shift: float) -> NDArray[np.int64]:
     """How many tokens each mask hides: k_WM, each uniform on 1..n over the shift.
 
-    A window's M masks lie in M different strata of [0, 1), at an offset that runs through the windows by the golden ratio:
-    any number of windows in a row spreads evenly (discrepancy O(log W / W)), and a window's k does not depend on how
-    many follow it.
+    A window's M masks lie in M different strata of [0, 1), at an offset that runs through the windows by the golden
+    ratio: any number of windows in a row spreads evenly (discrepancy O(log W / W)), and a window's k does not depend on
+    how many follow it.
 
     Args:
         num_tokens_W: Tokens n of each window, at least 1.

@@ -1,0 +1,175 @@
+"""What every registered objective must hold, whichever it is."""
+
+import difflib
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from crossover.trainers import objectives
+from crossover.trainers.config import ModelConfig, RegularizationConfig, TrialConfig, config_from_dotted
+from crossover.trainers.data import Batch, Windows
+from crossover.trainers.data.vocabulary import BYTES
+from crossover.trainers.errors import ConfigError
+from crossover.trainers.model.shapes import shape_of
+from crossover.trainers.model.transformer import Transformer
+from crossover.trainers.objectives import Objective
+
+LENGTH = 12
+
+
+def config_of(name: str, **settings: object) -> TrialConfig:
+    base = {"data.corpus": "none", "data.unique_tokens": 100, "model.num_layers": 1, "model.width": 32}
+    return config_from_dotted({**base, "objective.name": name, "schedule.epochs": 1, **settings})
+
+
+def make_model(dropout: float = 0.0) -> Transformer:
+    torch.manual_seed(0)
+    shape = shape_of(ModelConfig(num_layers=1, width=32, init_std=0.3), BYTES.num_input_tokens, BYTES.num_output_tokens)
+    return Transformer(shape, RegularizationConfig(dropout=dropout))
+
+
+def make_windows(num: int = 7) -> Windows:
+    tokens = torch.randint(0, BYTES.num_output_tokens, (num, LENGTH), generator=torch.Generator().manual_seed(5))
+    num_tokens = np.array([LENGTH, *range(1, num)], dtype=np.int64)
+    valid = torch.arange(LENGTH) < torch.from_numpy(num_tokens)[:, None]
+    return Windows(
+        tokens.masked_fill(~valid, BYTES.separator), valid, num_tokens, num_tokens, np.arange(num, dtype=np.int64), ""
+    )
+
+
+def make_batch(num: int = 6) -> Batch:
+    windows = make_windows(num)
+    return Batch(windows.tokens_WL, windows.valid_WL, int(windows.num_tokens_W.sum()))
+
+
+@pytest.fixture(params=objectives.names())
+def objective(request: pytest.FixtureRequest) -> Objective:
+    return objectives.build(config_of(request.param), BYTES)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class TestObjectiveContract:
+    def test_it_is_found_by_its_name(self, objective: Objective) -> None:
+        assert objectives.get(objective.name) is type(objective)
+
+    def test_loss_repeats_by_seed(self, objective: Objective) -> None:
+        model, batch = make_model(), make_batch()
+        losses = [objective.training_loss(model, batch, generator(3)).nats for _ in range(2)]
+        assert torch.equal(*losses)
+        assert losses[0].dtype == torch.float32
+        assert losses[0].shape == ()
+
+    def test_loss_and_gradient_do_not_depend_on_the_world_size(self, objective: Objective) -> None:
+        model, batch = make_model(), make_batch()
+        whole = objective.training_loss(model, batch, generator(3))
+        whole.nats.backward()
+        expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        parts = [
+            objective.training_loss(model, batch, generator(3), rows)
+            for rows in (slice(0, 1), slice(1, 4), slice(4, 6))
+        ]
+        for part in parts:
+            part.nats.backward()
+        assert sum(part.num_tokens for part in parts) == whole.num_tokens == batch.num_tokens
+        torch.testing.assert_close(sum(part.nats for part in parts), whole.nats)
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-5)
+
+    def test_loss_leaves_the_batch_as_it_was(self, objective: Objective) -> None:
+        batch = make_batch()
+        before = batch.tokens_BL.clone(), batch.valid_BL.clone()
+        objective.training_loss(make_model(), batch, generator())
+        assert torch.equal(batch.tokens_BL, before[0])
+        assert torch.equal(batch.valid_BL, before[1])
+
+    def test_a_few_steps_learn(self, objective: Objective) -> None:
+        model, windows = make_model(), make_windows()
+        batch = make_batch(7)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        before = objective.window_nats(model, windows, num_masks=16, seed=0).nats_WM.mean()
+        for step in range(60):
+            loss = objective.training_loss(model, batch, generator(step))
+            optimizer.zero_grad()
+            (loss.nats / loss.num_tokens).backward()
+            optimizer.step()
+        assert objective.window_nats(model, windows, num_masks=16, seed=0).nats_WM.mean() < 0.7 * before
+
+    def test_windows_are_scored_alike_by_seed_and_batch_size(self, objective: Objective) -> None:
+        model, windows = make_model(), make_windows()
+        first = objective.window_nats(model, windows, num_masks=2, seed=1, batch_size=64)
+        again = objective.window_nats(model, windows, num_masks=2, seed=1, batch_size=64)
+        small = objective.window_nats(model, windows, num_masks=2, seed=1, batch_size=3)
+        np.testing.assert_array_equal(first.nats_WM, again.nats_WM)
+        np.testing.assert_allclose(first.nats_WM, small.nats_WM, rtol=1e-5)
+        assert first.nats_WM.shape == (7, 2 if objective.is_bound else 1)
+        assert first.nats_WM.dtype == np.float64
+        assert (first.num_masked_WM is not None) == objective.is_bound
+
+    def test_windows_are_scored_without_dropout_or_gradient_and_the_mode_comes_back(self, objective: Objective) -> None:
+        windows, model = make_windows(), make_model(dropout=0.5).train()
+        expected = objective.window_nats(make_model(), windows, num_masks=2, seed=0).nats_WM
+        np.testing.assert_array_equal(objective.window_nats(model, windows, num_masks=2, seed=0).nats_WM, expected)
+        assert model.training
+        objective.training_loss(model, make_batch(), generator()).nats.backward()
+
+    def test_a_broken_model_scores_nan_and_is_not_hidden(self, objective: Objective) -> None:
+        model = make_model()
+        with torch.no_grad():
+            model.norm.weight.fill_(torch.nan)
+        assert np.isnan(objective.window_nats(model, make_windows(), num_masks=2, seed=0).nats_WM).all()
+        assert objective.training_loss(model, make_batch(), generator(1)).nats.isnan()
+
+    def test_head_fractions_are_those_computed(self, objective: Objective) -> None:
+        model = make_model()
+        rows: list[int] = []
+        assert model.head is not None
+        model.head.register_forward_hook(lambda head, inputs, scores: rows.append(len(scores)))
+        tokens = torch.zeros(8, LENGTH, dtype=torch.int64)
+        batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool), tokens.numel())
+        for seed in range(100):
+            objective.training_loss(model, batch, generator(seed))
+        assert sum(rows) / (100 * tokens.numel()) == pytest.approx(objective.training_head_fraction, abs=0.02)
+        rows.clear()
+        windows = Windows(tokens, batch.valid_BL, *(np.full(8, LENGTH) for _ in range(3)), "")
+        objective.window_nats(model, windows, num_masks=50, seed=0)
+        logits = 8 * LENGTH * objective.evaluation_passes(50) * objective.evaluation_head_fraction(LENGTH)
+        assert sum(rows) == pytest.approx(logits, rel=0.01)
+
+
+class TestRegistry:
+    def test_both_objectives_are_there(self) -> None:
+        assert {"autoregressive", "masked_diffusion"} <= set(objectives.names())
+
+    @pytest.mark.parametrize("name", ["autoregresive", "masked-diffusion", "MASKED_DIFFUSIO", "gpt", ""])
+    def test_an_unknown_name_lists_the_known_and_the_near_one(self, name: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            objectives.get(name)
+        message = str(caught.value)
+        assert repr(name) in message
+        assert all(known in message for known in objectives.names())
+        near = difflib.get_close_matches(name, objectives.names(), n=1)
+        assert ("did you mean" in message) == bool(near)
+
+    def test_an_unknown_name_cannot_be_built(self) -> None:
+        with pytest.raises(ConfigError, match=r"objective\.name is 'gpt'"):
+            objectives.build(config_of("gpt"), BYTES)
+
+    def test_settings_reach_their_objective(self) -> None:
+        built = objectives.build(config_of("autoregressive", **{"regularization.input_noise": 0.25}), BYTES)
+        assert isinstance(built, objectives.autoregressive.Autoregressive)
+        assert built.input_noise == 0.25
+        assert (built.begin, built.mask) == (BYTES.begin, BYTES.mask)
+
+    def test_a_new_objective_needs_one_registration(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("crossover.trainers.objectives.base._REGISTRY", {})
+        new = types.new_class("New", (objectives.autoregressive.Autoregressive,))
+        new.name = "new"  # type: ignore[attr-defined]
+        assert objectives.register(new) is new
+        assert objectives.names() == ["new"]
+        assert isinstance(objectives.build(config_of("new"), BYTES), new)

@@ -1,0 +1,231 @@
+"""The backbone against an implementation of loops written from the papers, and what it must not depend on."""
+
+import math
+import warnings
+
+import pytest
+import torch
+from torch import Tensor
+
+from crossover.trainers.config import ModelConfig, RegularizationConfig
+from crossover.trainers.model.shapes import shape_of
+from crossover.trainers.model.transformer import Transformer
+
+LENGTH = 9
+VOCABULARY = 13
+
+
+def make_model(seed: int = 0, regularization: RegularizationConfig | None = None, **config: object) -> Transformer:
+    """A small model whose gains are not ones and whose weights are not small, so that no part of it is idle."""
+    settings = {"num_layers": 2, "width": 32, "num_heads": 4, "init_std": 0.3, **config}
+    shape = shape_of(ModelConfig.model_validate(settings), VOCABULARY + 2, VOCABULARY)
+    torch.manual_seed(seed)
+    model = Transformer(shape, regularization or RegularizationConfig())
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, mean=1.0, std=0.3)
+    return model.eval()
+
+
+def some_tokens(num: int = 3, length: int = LENGTH) -> Tensor:
+    return torch.randint(0, VOCABULARY, (num, length), generator=torch.Generator().manual_seed(1))
+
+
+def rms(x: Tensor, weight: Tensor) -> Tensor:
+    return x / (x.square().mean() + 1e-6).sqrt() * weight
+
+
+def rotated(x: Tensor, position: int, base: float) -> Tensor:
+    y = x.clone()
+    for pair in range(len(x) // 2):
+        angle = position * base ** (-2 * pair / len(x))
+        a, b = x[2 * pair], x[2 * pair + 1]
+        y[2 * pair] = a * math.cos(angle) - b * math.sin(angle)
+        y[2 * pair + 1] = a * math.sin(angle) + b * math.cos(angle)
+    return y
+
+
+def reference_logits(model: Transformer, tokens: Tensor, causal: bool) -> Tensor:
+    """Float64, one sequence, one position and one head at a time."""
+    w = {name: p.detach().double() for name, p in model.named_parameters()}
+    shape = model.shape
+    group = shape.num_heads // shape.num_kv_heads
+    x = [w["embedding.weight"][token] for token in tokens]
+    for i in range(shape.num_layers):
+        at = f"blocks.{i}."
+        q, k, v = [], [], []
+        for position, vector in enumerate(x):
+            h = rms(vector, w[at + "attention_norm.weight"])
+            heads = (w[at + f"attention.{name}.weight"] @ h for name in ("query", "key", "value"))
+            queries, keys, values = (part.split(shape.head_width) for part in heads)
+            q.append(
+                [rotated(rms(t, w[at + "attention.query_norm.weight"]), position, shape.rope_base) for t in queries]
+            )
+            k.append([rotated(rms(t, w[at + "attention.key_norm.weight"]), position, shape.rope_base) for t in keys])
+            v.append(values)
+        for position in range(len(x)):
+            seen = range(position + 1) if causal else range(len(x))
+            outs = []
+            for head in range(shape.num_heads):
+                scores = torch.stack([q[position][head] @ k[j][head // group] for j in seen]) / shape.head_width**0.5
+                outs.append(sum(p * v[j][head // group] for p, j in zip(scores.softmax(0), seen, strict=True)))
+            x[position] = x[position] + w[at + "attention.out.weight"] @ torch.cat(outs)
+        for position, vector in enumerate(x):
+            h = rms(vector, w[at + "mlp_norm.weight"])
+            gate, up = w[at + "mlp.gate.weight"] @ h, w[at + "mlp.up.weight"] @ h
+            x[position] = vector + w[at + "mlp.out.weight"] @ (gate * torch.sigmoid(gate) * up)
+    head = w["embedding.weight"][: shape.num_output_tokens] if shape.tie_embeddings else w["head.weight"]
+    return torch.stack([head @ rms(vector, w["norm.weight"]) for vector in x])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"num_kv_heads": 2}, {"tie_embeddings": True}, {"num_kv_heads": 1, "rope_base": 50.0, "mlp_width": 24}],
+)
+def test_logits_are_those_of_the_reference(config: dict[str, object], causal: bool) -> None:
+    model, tokens = make_model(**config), some_tokens(2)
+    logits = model(tokens, causal=causal)
+    for row in range(2):
+        expected = reference_logits(model, tokens[row], causal)
+        torch.testing.assert_close(logits[row].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_causal_states_do_not_see_what_follows() -> None:
+    model, tokens = make_model(), some_tokens(1)
+    before = model(tokens, causal=True)
+    for position in range(LENGTH):
+        changed = tokens.clone()
+        changed[0, position] = (changed[0, position] + 1) % VOCABULARY
+        differs = (model(changed, causal=True) - before).abs().amax(-1)[0] > 1e-5
+        assert not differs[:position].any()
+        assert differs[position:].all()
+
+
+def test_bidirectional_states_see_everything() -> None:
+    model, tokens = make_model(), some_tokens(1)
+    before = model(tokens, causal=False)
+    for position in range(LENGTH):
+        changed = tokens.clone()
+        changed[0, position] = (changed[0, position] + 1) % VOCABULARY
+        assert ((model(changed, causal=False) - before).abs().amax(-1) > 1e-5).all()
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_padding_changes_nothing(causal: bool) -> None:
+    model, tokens = make_model(), some_tokens(2)
+    valid = torch.arange(LENGTH) < torch.tensor([[5], [LENGTH]])
+    for filling in (0, 7):
+        padded = model(tokens.masked_fill(~valid, filling), causal=causal, valid_BL=valid)
+        torch.testing.assert_close(padded[:1, :5], model(tokens[:1, :5], causal=causal), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(padded[1:], model(tokens[1:], causal=causal), rtol=1e-5, atol=1e-5)
+
+
+def test_unmasked_padding_would_be_seen() -> None:
+    model, tokens = make_model(), some_tokens(1)
+    assert (model(tokens, causal=False)[:, :5] - model(tokens[:, :5], causal=False)).abs().max() > 1e-3
+
+
+def test_grouped_queries_equal_repeated_keys_and_values() -> None:
+    grouped, full = make_model(num_kv_heads=2), make_model(seed=1)
+    weights = grouped.state_dict()
+    for name, weight in weights.items():
+        if name.endswith(("key.weight", "value.weight")):
+            weights[name] = weight.unflatten(0, (2, -1)).repeat_interleave(2, dim=0).flatten(0, 1)
+    full.load_state_dict(weights)
+    tokens = some_tokens()
+    torch.testing.assert_close(grouped(tokens, causal=True), full(tokens, causal=True))
+    torch.testing.assert_close(grouped(tokens, causal=False), full(tokens, causal=False))
+
+
+def test_tied_head_is_the_input_table_without_begin_and_mask() -> None:
+    model = make_model(tie_embeddings=True)
+    assert "head.weight" not in dict(model.named_parameters())
+    h = model.hidden(some_tokens(), causal=True)
+    torch.testing.assert_close(model.logits(h), h @ model.embedding.weight[:VOCABULARY].T)
+    model(some_tokens(), causal=True).sum().backward()
+    assert model.embedding.weight.grad is not None
+    assert (model.embedding.weight.grad[:VOCABULARY] != 0).any(1).all()
+    assert (model.embedding.weight.grad[VOCABULARY:] == 0).all()
+
+
+def test_order_matters_but_only_relatively() -> None:
+    model = make_model(num_layers=1)
+    tokens = torch.tensor([[3, 4, 5, 3, 4, 5]])
+    states = model.hidden(tokens, causal=False)
+    assert (states[0, 0] - states[0, 3]).abs().max() > 1e-3
+    valid = torch.tensor([[True, True, True, False, False, False]])
+    shifted = torch.tensor([[False, False, False, True, True, True]])
+    early = model.hidden(tokens, causal=False, valid_BL=valid)[0, :3]
+    late = model.hidden(tokens, causal=False, valid_BL=shifted)[0, 3:]
+    torch.testing.assert_close(early, late, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dropout", "attention_dropout", "mlp_dropout", "embedding_dropout"])
+def test_each_dropout_acts_in_training_only(name: str) -> None:
+    plain, tokens = make_model(), some_tokens()
+    model = make_model(regularization=RegularizationConfig.model_validate({name: 0.5}))
+    assert torch.equal(model(tokens, causal=True), plain(tokens, causal=True))
+    model.train()
+    torch.manual_seed(0)
+    first, second = model(tokens, causal=True), model(tokens, causal=True)
+    torch.manual_seed(0)
+    assert torch.equal(first, model(tokens, causal=True))
+    assert not torch.allclose(first, second)
+
+
+def test_dropout_keeps_the_mean_of_the_embedded_input() -> None:
+    model = make_model(regularization=RegularizationConfig(embedding_dropout=0.25)).train()
+    torch.manual_seed(0)
+    kept = torch.nn.functional.dropout(model.embedding(some_tokens(400)), model.embedding_dropout, model.training)
+    assert kept.mean().item() == pytest.approx(model.embedding(some_tokens(400)).mean().item(), abs=5e-3)
+    assert (kept == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+
+
+def test_initial_weights_repeat_by_seed_and_have_the_asked_spread() -> None:
+    settings = ModelConfig(num_layers=8, width=128)
+    shape = shape_of(settings, 259, 257)
+    models = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        models.append(dict(Transformer(shape, RegularizationConfig()).named_parameters()))
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+    assert not torch.equal(models[0]["head.weight"], models[2]["head.weight"])
+    for name, parameter in models[0].items():
+        if parameter.ndim == 1:
+            assert (parameter == 1).all()
+        else:
+            expected = 0.02 / 4 if name.endswith("out.weight") else 0.02
+            assert parameter.std().item() == pytest.approx(expected, rel=0.03)
+            assert abs(parameter.mean().item()) < 3 * expected / parameter.numel() ** 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_autocast_stays_near_float32_and_warns_of_nothing(causal: bool) -> None:
+    model, tokens = make_model(init_std=0.1), some_tokens()
+    model(tokens, causal=causal).logsumexp(-1).sum().backward()
+    exact = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with torch.autocast("cpu", torch.bfloat16):
+            h = model.hidden(tokens, causal=causal)
+            logits = model.logits(h)
+        logits.float().logsumexp(-1).sum().backward()
+    assert h.dtype == torch.float32
+    assert logits.dtype == torch.bfloat16
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        error = (parameter.grad - exact[name]).norm() / exact[name].norm()
+        assert error < 0.05, name
+
+
+def test_long_sequences_and_evaluation_under_autocast_agree_with_float32() -> None:
+    model, tokens = make_model(init_std=0.1), some_tokens(1, 1030)
+    exact = model.hidden(tokens, causal=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained = model.hidden(tokens, causal=True)
+        with torch.no_grad():
+            evaluated = model.hidden(tokens, causal=True)
+    assert (trained - exact).norm() / exact.norm() < 0.03
+    assert (evaluated - exact).norm() / exact.norm() < 0.03
