@@ -1,7 +1,7 @@
 """What the fields of a study say together: does every path exist, can every trial be built, is anything ignored.
 
-Real `TrialConfig`s are built over all strata: every value and both ends of every axis, and pairs of them while they are
-few, so a study that starts does not meet an impossible configuration after hours.
+Real `TrialConfig`s are built over all strata: every value and both ends of every axis (10,000 at most), and pairs of
+them while they are few, so a study that starts does not meet an impossible configuration after hours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from crossover.trainers.errors import ConfigError
 
 __all__ = ["structure_mistakes", "study_mistakes"]
 
-_MAX_SINGLE = 50_000
+_MAX_SINGLE = 10_000
 _MAX_PAIRS = 5_000
 _REQUIRED = tuple(path for path, field in LEAVES.items() if field.is_required())
 _OWN_SECTIONS = ("data", "stopping")

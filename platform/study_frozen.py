@@ -48,11 +48,14 @@ def changed_defaults(then: Mapping[str, Any], written_by: str) -> list[str]:
 def differences(here: Study, there: Study) -> list[str]:
     """What changes the results from one study to the other, each as `path: here -> there`."""
     a, b = dict(_questions(here)), dict(_questions(there))
-    return [
+    found = [
         f"{path}: {_text(a, path)} -> {_text(b, path)}{' (it may only be raised)' if path in _MAY_GROW else ''}"
         for path in dict.fromkeys([*a, *b])
         if (path not in a or path not in b or not same(a[path], b[path])) and not _only_grew(path, a, b)
     ]
+    if here.axes == there.axes and list(here.axes) != list(there.axes):  # labels and draws follow the order
+        found.append(f"order of axes: {', '.join(here.axes)} -> {', '.join(there.axes)}")
+    return found
 
 
 def _only_grew(path: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

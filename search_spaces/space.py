@@ -19,6 +19,7 @@ __all__ = ["MAX_STRATA", "Space", "Stratum"]
 
 MAX_STRATA = 1_000
 MAX_POINTS = 10_000
+MAX_ALL_POINTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,11 @@ class Space:
         self._order = ordered_paths(self.axes)
         self._reached: dict[str, tuple[str, ...]] = {}
         self._strata = self._make_strata()
+        num_points = 0
         for stratum in self._strata:
-            self.grid_points(stratum)
+            num_points += len(self.grid_points(stratum))
+            if num_points > MAX_ALL_POINTS:
+                raise SpaceError(f"more than {MAX_ALL_POINTS} grid points over all strata: give the axes fewer values")
 
     def strata(self) -> list[Stratum]:
         """Every combination of the scientific axes that apply, in the order in which the study writes them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from importlib.metadata import version
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def test_what_changes_results_is_named(override: str, difference: str) -> None:
     assert found.startswith(difference)
 
 
+def test_axes_in_another_order_draw_other_settings() -> None:
+    study = read_study("quickstart")
+    turned = study.model_copy(update={"axes": dict(reversed(study.axes.items()))})
+    (found,) = study.same_questions(turned)
+    assert found.startswith("order of axes: recipe, objective.name")
+
+
+def test_study_travels_to_another_process_whole() -> None:
+    study = read_study("quickstart")
+    there = pickle.loads(pickle.dumps(study))
+    assert there == study
+    assert there.strata() == study.strata()
+
+
 def test_lower_trials_say_that_they_may_only_grow() -> None:
     many = read_study("quickstart", ["search.trials=9"])
     assert many.same_questions(read_study("quickstart", ["search.trials=8"])) == [
@@ -81,7 +96,7 @@ def test_default_that_this_version_changed_keeps_a_study_from_going_on(tmp_path:
     document["crossover_version"] = "0.0.9"
     document["defaults"]["optimizer.beta2"] = 0.999
     del document["defaults"]["averaging.horizon_fraction"]
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     found = read_frozen(tmp_path).differences(study)
     assert found == [
         f"optimizer.beta2: default 0.999 in Crossover 0.0.9 -> 0.95 in {version('crossover')}",
@@ -102,7 +117,7 @@ def test_default_that_this_version_changed_keeps_a_study_from_going_on(tmp_path:
 )
 def test_folder_of_another_version_or_damaged_is_refused(change: dict[str, object], says: str, tmp_path: Path) -> None:
     document = yaml.safe_load(read_study("quickstart").freeze("0123abcd")) | change
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     with pytest.raises(StudyError, match=says):
         read_frozen(tmp_path)
 
@@ -110,7 +125,7 @@ def test_folder_of_another_version_or_damaged_is_refused(change: dict[str, objec
 def test_frozen_study_with_impossible_axes_is_refused(tmp_path: Path) -> None:
     document = yaml.safe_load(read_study("quickstart").freeze("0123abcd"))
     document["study"]["axes"]["optimizer.name"]["when"] = {"nothing": 1}
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     with pytest.raises(StudyError, match=r"axes.optimizer.name.when.nothing"):
         read_frozen(tmp_path)
 

@@ -273,3 +273,13 @@ def test_strata_are_those_that_brute_force_finds_once_each(axes: dict[str, Axis]
     assert len(found) == len(expected)
     assert {frozenset(settings.items()) for settings in found} == expected
     assert len({stratum.label for stratum in Space(axes).strata()}) == len(found)
+
+
+def test_grids_times_strata_are_limited_before_they_are_all_made() -> None:
+    axes = {
+        "size": Axis(choice=list(range(1_000)), role="scientific"),
+        "a": Axis(grid=list(range(90)), role="nuisance"),
+        "b": Axis(grid=list(range(90)), role="nuisance"),
+    }
+    with pytest.raises(SpaceError, match="more than 100000 grid points over all strata"):
+        Space(axes)
