@@ -89,13 +89,12 @@ def render(view: StudyView) -> RenderableType:
 def trials_table(view: StudyView) -> Table:
     """Every trial that was made, one line each."""
     table = Table(box=None, pad_edge=False)
-    for name in ("trial", "id", "state", "epoch", "best bits/byte", "why it stopped"):
-        table.add_column(name, no_wrap=name != "why it stopped")
+    for name in ("id", "trial", "state", "epoch", "best bits/byte", "why it stopped"):
+        table.add_column(name, no_wrap=name in ("id", "state", "epoch", "best bits/byte"), overflow="fold")
     for trial in view.trials:
-        reason = f"{trial.stop_reason}: {trial.evidence}" if trial.stop_reason else ""
-        table.add_row(
-            Text(trial.name), trial.trial_id, trial.state, _number(trial.epoch, ".1f"), _best(trial), Text(reason)
-        )
+        reason = Text(f"{trial.stop_reason}: {trial.evidence}" if trial.stop_reason else "")
+        epoch = _number(trial.epoch, ".1f")
+        table.add_row(trial.trial_id, Text(trial.name), trial.state, epoch, _best(trial), reason)
     return table
 
 

@@ -63,7 +63,7 @@ def print_plan(study: Study, corpus: Corpus, console: Console) -> None:
     costs = stratum_costs(study)
     table = Table(box=None, pad_edge=False)
     table.add_column(f"study {study.name}", no_wrap=True)
-    for name in ("configurations", "trials", "parameters", "FLOPs", "time of one worker"):
+    for name in ("configs", "trials", "parameters", "FLOPs", "one worker"):
         table.add_column(name, justify="right")
     for cost in costs:
         low, high = cost.num_parameters

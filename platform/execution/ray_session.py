@@ -25,6 +25,7 @@ _TUNE_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the study asks its trials to stop, Tune would end them
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # JSON and CSV are given; TensorBoard's would cost more than both
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the study says them
+    "RAY_AIR_NEW_OUTPUT": "0",  # the newer output prints a box even when it is told to be silent
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 _QUIET = ("ray", "ray.tune", "ray.train", "ray.data")
@@ -42,7 +43,7 @@ def ray_session() -> Iterator[None]:
         address = os.environ.get("RAY_ADDRESS")
         own: dict[str, Any] = {} if address else {"include_dashboard": False}
         try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **own)
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = f"RAY_ADDRESS = {address}" if address else "on this machine"
             raise CrossoverError(f"Ray cannot be reached or started ({where}): {error}") from error

@@ -17,6 +17,8 @@ from crossover.trainers.errors import CrossoverError
 
 __all__ = ["print_status", "study_status"]
 
+_FILE_WIDTH = 180
+
 
 def study_status(directory: Path) -> RenderableType:
     """The study's strata, trials and driver, to be printed.
@@ -46,5 +48,8 @@ def _driver(view: StudyView, holder: str | None) -> str:
 
 
 def print_status(directory: Path, console: Console | None = None) -> None:
-    """Prints `study_status`."""
-    (console or Console()).print(study_status(Path(directory)))
+    """Prints `study_status`; in a file or a pipe lines are as long as they need to be."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_WIDTH)
+    console.print(study_status(Path(directory)))

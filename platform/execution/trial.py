@@ -87,7 +87,7 @@ def _run_leg(context: TrialContext, config: Mapping[str, Any], control: Any) -> 
     run = TuneRun(
         directory=context.study_dir / "trials" / config["trial_id"],
         until_tokens=config["until_tokens"],
-        identity={name: config[name] for name in ("trial_id", "stratum", "number", "repeat")},
+        identity={"trial": config["trial_id"], **{name: config[name] for name in ("stratum", "number", "repeat")}},
         control=control,
     )
     end = train(_trial_config(context, config), run)

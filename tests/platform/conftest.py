@@ -1,0 +1,95 @@
+"""What tests of the platform share: one Ray for the whole session, and a corpus that takes no time."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A Ray of this test session alone, with two CPUs; it ends with the session, and nothing else is touched."""
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="cx-ray")  # short: Ray's sockets live in it
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=50, _temp_dir=folder
+    )
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared corpus of about 100,000 tokens of made-up words."""
+    from crossover.trainers.data import prepare_corpus
+
+    source, folder = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("corpora") / "tiny"
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
+    for number in range(60):
+        (source / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
+    prepare_corpus([source], folder)
+    return folder
+
+
+def tiny_document(corpus: Path, **changes: Any) -> dict[str, Any]:
+    """A study of two strata whose trials take a fraction of a second."""
+    document: dict[str, Any] = {
+        "name": "tiny",
+        "data": {"corpus": str(corpus), "unique_tokens": 2048, "sequence_length": 32},
+        "fixed": {
+            "model.num_layers": 1,
+            "model.width": 32,
+            "schedule.epochs": 2,
+            "schedule.warmup_steps": 2,
+            "evaluation.ratio": 2.0,
+            "evaluation.validation_windows": 16,
+            "evaluation.test_windows": 16,
+            "execution.precision": "float32",
+            "checkpoint.poll_seconds": 0.05,
+        },
+        "axes": {
+            "objective.name": {"choice": ["autoregressive", "masked_diffusion"], "role": "scientific"},
+            "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2], "role": "nuisance"},
+        },
+        "search": {"sampler": "random", "trials": 2},
+    }
+    for path, value in changes.items():
+        section, _, name = path.partition("__")
+        if name:
+            document.setdefault(section, {})[name.replace("__", ".")] = value
+        else:
+            document[section] = value
+    return document
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tiny_corpus: Path) -> Any:
+    """Makes tiny studies: `tiny_study(search__trials=3, fixed__schedule__epochs=4)`."""
+    from crossover.platform.study import study_of
+
+    return lambda **changes: study_of(tiny_document(tiny_corpus, **changes), "a test's study")
+
+
+@pytest.fixture(scope="session")
+def tiny_study_file(tiny_corpus: Path) -> Any:
+    """Writes such a study to a file."""
+    import yaml
+
+    def write(path: Path, **changes: Any) -> Path:
+        path.write_text(yaml.safe_dump(tiny_document(tiny_corpus, **changes)))
+        return path
+
+    return write
