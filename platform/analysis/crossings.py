@@ -139,19 +139,20 @@ def _interpolation(log_epochs_E: Floats, log_epochs_G: Floats) -> Floats:
 def _crossing(
     against: Against, first: Sequence[LossCurve], second: Sequence[LossCurve], draws: _Draws
 ) -> Crossing | None:
-    log_epochs_G = _grid(against, first, second)
-    if len(log_epochs_G) < 2:
+    epochs_G = _grid(against, first, second)
+    if len(epochs_G) < 2:
         return None
+    log_epochs_G = np.log(epochs_G)
     gap_BG = draws.mean_curve(second, log_epochs_G, best_so_far=False)
     gap_BG -= draws.mean_curve(first, log_epochs_G, best_so_far=against == "envelope")
     epochs_B = np.exp(_last_descent(gap_BG, log_epochs_G))
     ends = [curve.epochs_E[-1] for curve in first]
-    last_epoch = float(np.exp(log_epochs_G[-1]))
+    last_epoch = float(epochs_G[-1])
     epochs = _quantiles(epochs_B)
     carried_from = float(min(ends)) if min(ends) < last_epoch * (1 - 1e-9) else None
     return Crossing(
         against=against,
-        first_epoch=float(np.exp(log_epochs_G[0])),
+        first_epoch=float(epochs_G[0]),
         last_epoch=last_epoch,
         epochs=epochs,
         tokens=_quantiles(_along(second, "tokens_E", epochs_B)),
@@ -167,12 +168,12 @@ def _crossing(
 
 
 def _grid(against: Against, first: Sequence[LossCurve], second: Sequence[LossCurve]) -> Floats:
-    """Log epochs of all evaluations in the range that both objectives cover, its end included."""
+    """Epochs of all evaluations in the range that both objectives cover, its end included."""
     start = max(curve.epochs_E[0] for curve in (*first, *second))
     ending = [*second, *(curve for curve in first if curve.stop_reason not in _CARRIED[against])]
     end = min(curve.epochs_E[-1] for curve in ending)
     epochs = np.unique(np.concatenate([*(curve.epochs_E for curve in (*first, *second)), [end]]))
-    grid: Floats = np.log(epochs[(epochs >= start) & (epochs <= end)])
+    grid: Floats = epochs[(epochs >= start) & (epochs <= end)]
     return grid
 
 

@@ -217,7 +217,9 @@ def _bits(value: float | None) -> str:
 
 
 def _with_error(value: float | None, error: float | None) -> str:
-    return _bits(value) + ("" if value is None or error is None else f" ± {error:.4f}")
+    if value is None:
+        return ""
+    return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
 
 
 def _number(value: float | None) -> str:

@@ -98,9 +98,9 @@ class SyntheticStudy:
     def study(self) -> Study:
         axes: dict[str, Any] = {
             "objective.name": {"choice": list(self.objectives), "role": "scientific"},
-            "recipe": {"choice": list(self.recipes), "role": "scientific"},
         }
         if "tuned" in self.recipes:
+            axes["recipe"] = {"choice": list(self.recipes), "role": "scientific"}
             axes["optimizer.learning_rate"] = {
                 "log_uniform": [1e-4, 1e-2],
                 "role": "nuisance",
@@ -134,7 +134,7 @@ class SyntheticStudy:
         lines: list[Any] = [AttemptStarted(pid=1, host="here", versions={}, resumed=False)]
         count = 0
         for stratum in study.strata():
-            recipe, objective = stratum.settings["recipe"], stratum.settings["objective.name"]
+            recipe, objective = stratum.settings.get("recipe", "shared"), stratum.settings["objective.name"]
             for number in range(self.num_tuned if recipe == "tuned" else 1):
                 repeats = self.num_seeds if number == 0 else 1
                 settings = (
@@ -246,10 +246,12 @@ class SyntheticStudy:
             rows.append(Evaluation(
                 step=tokens // 2048, epoch=epoch, tokens_seen=tokens, unique_tokens=U, train_flops=2.6e6 * tokens,
                 train_flops_6nd=2.4e6 * tokens, eval_flops=1e8, wall_seconds=epoch, eval_seconds=0.1,
-                train_loss=None if epoch == 1.0 else 1.6 / epoch**0.2, val_loss=loss, val_loss_se=0.01, val_loss_se_mc=0.0,
-                val_bits_per_byte=value, val_bits_per_byte_se=0.014, rise_over_best=loss - best, rise_over_best_se=0.002,
+                train_loss=None if epoch == 1.0 else 1.6 / epoch**0.2, val_loss=loss, val_loss_se=0.01,
+                val_loss_se_mc=0.0, val_bits_per_byte=value, val_bits_per_byte_se=0.014,
+                rise_over_best=loss - best, rise_over_best_se=0.002,
                 best_val_loss=best, raw_val_loss=loss + 0.02, learning_rate=1e-3, grad_norm=1.0,
-                tokens_per_second=15_000.0, mfu=None, peak_memory_bytes=10**9, precision="float32", device="a processor",
+                tokens_per_second=15_000.0, mfu=None, peak_memory_bytes=10**9, precision="float32",
+                device="a processor",
             ))  # fmt: skip
         return rows
 

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from synthetic_study import AR, SyntheticStudy
+
+from crossover.platform.analysis import answer, load_study, write_report
+from crossover.trainers.errors import CrossoverError
+
+NASTY = "<script>alert(1)</script> & \"'{{ 7 * 7 }}</style>"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class Page(HTMLParser):
+    """Elements with what they refer to, and text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.words = ""
+        self._raw = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._raw = tag in ("script", "style")
+        self.references += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._raw = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._raw:
+            self.words += data
+
+
+@pytest.fixture(scope="module")
+def report(study_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("report") / "synthetic"
+    shutil.copytree(study_folder, copy)
+    return write_report(copy)
+
+
+def test_the_page_answers_before_anything_else(report: Path) -> None:
+    page = Page(report.read_text())
+    places = [page.words.index(words) for words in ("Who is ahead on test?", "Where the curves cross", "The trials,")]
+    assert places == sorted(places)
+    for pair in answer(load_study(report.parent)).pairs:
+        assert pair.test_words is not None and pair.test_words in page.words
+        assert all(words in page.words for words in (*pair.crossing_words, *pair.best_words))
+
+
+def test_the_page_is_one_file_that_asks_nobody(report: Path) -> None:
+    page = Page(report.read_text())
+    assert set(page.references) == {"data:,", "#reading"}
+    assert not {"img", "iframe", "object", "embed", "base"} & set(page.tags)
+    style = re.search(r"<style>(.*?)</style>", report.read_text(), re.S)
+    assert style is not None and "url(" not in style[1] and "@import" not in style[1]
+    assert report.stat().st_size < 10e6
+
+
+def test_every_trial_is_there_with_its_reason_and_settings(report: Path) -> None:
+    page = Page(report.read_text())
+    for row in load_study(report.parent).trials.to_pylist():
+        assert page.words.count(row["trial_id"]) == 2
+        assert row["stop_evidence"] in page.words
+    assert "d" * 64 in page.words and "0" * 40 in page.words and "torch 2.13.0" in page.words
+
+
+def test_the_same_record_gives_the_same_page(report: Path) -> None:
+    before = report.read_bytes()
+    assert write_report(report.parent).read_bytes() == before
+
+
+def test_what_the_user_wrote_is_text_and_never_markup(tmp_path: Path) -> None:
+    study = SyntheticStudy(num_seeds=1, num_documents=5, recipes=("shared",), description=NASTY)
+    folder = study.write(tmp_path / "s")
+    for end in folder.glob("trials/*/end.json"):
+        end.write_text(end.read_text().replace("after", "</table><script>alert(2)</script> after"))
+    for facts in folder.glob("trials/*/trial.json"):
+        facts.write_text(facts.read_text().replace("python-stdlib", "<img src=x onerror=alert(3)>"))
+    text = write_report(folder).read_text()
+    page = Page(text)
+    assert "img" not in page.tags and page.tags.count("script") == Page(text).tags.count("script")
+    assert NASTY in page.words and "49" not in page.words.split(NASTY)[0]
+    assert "<script>alert" not in text
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        SyntheticStudy(num_seeds=1, num_documents=5, recipes=("shared",), objectives=(AR,)),
+        SyntheticStudy(num_seeds=2, num_documents=5, recipes=("shared",), diverged_repeat=0),
+        SyntheticStudy(num_seeds=1, num_documents=5, num_tuned=2, finished=False, test_scored=False),
+    ],
+    ids=["one objective", "diverged", "unfinished"],
+)
+def test_a_page_is_written_for_whatever_there_is(tmp_path: Path, study: SyntheticStudy) -> None:
+    text = write_report(study.write(tmp_path / "s")).read_text()
+    found = answer(load_study(tmp_path / "s"))
+    words = Page(text).words
+    assert all(note in words for note in (*found.notes, *(n for pair in found.pairs for n in pair.notes)))
+    assert "NaN" not in re.sub(r"<script>.*?</script>", "", text, flags=re.S)
+    assert "None" not in words and "nan" not in words.split()
+
+
+def test_a_page_is_written_before_the_first_evaluation(tmp_path: Path) -> None:
+    folder = SyntheticStudy(num_seeds=1, num_documents=5, recipes=("shared",)).write(tmp_path / "s")
+    shutil.rmtree(folder / "trials")
+    words = Page(write_report(folder).read_text()).words
+    assert "nothing evaluated yet" in words
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = SyntheticStudy(num_seeds=1, num_documents=5, recipes=("shared",), objectives=(AR,)).write(tmp_path / "s")
+    (folder / "figures").write_text("a file where a folder should be")
+    with pytest.raises(CrossoverError, match="figures"):
+        write_report(folder)
+
+
+@pytest.mark.browser
+def test_the_page_draws_its_figures_without_errors_or_requests(report: Path, tmp_path: Path) -> None:
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"needs a browser, one of: {', '.join(BROWSERS)}")
+    command = [
+        *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=4000"),
+        *("--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1400,3000", "--dump-dom", report.as_uri()),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr
+    assert done.stdout.count('class="main-svg"') >= 6
+    assert "MDM below AR" in done.stdout
