@@ -11,12 +11,14 @@ import typer
 from crossover.trainers.alone import run_config
 from crossover.trainers.errors import CrossoverError
 
-_app = typer.Typer(add_completion=False)
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False)
 
 _USER_MISTAKE = 2
 
 
-@_app.command()
+@app.command()
 def main(
     config: Annotated[Path, typer.Argument(help="YAML of one run: nested settings, or dotted paths.")],
     output: Annotated[Path | None, typer.Option(help="The run's folder; by default runs/<name of the file>.")] = None,
@@ -32,4 +34,4 @@ def main(
 
 
 if __name__ == "__main__":
-    _app(prog_name="python -m crossover.trainers")
+    app(prog_name="python -m crossover.trainers")

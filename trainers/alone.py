@@ -30,8 +30,15 @@ _DEFAULT_FOLDER = Path("runs")
 _DONE, _INTERRUPTED = 0, 130
 
 
+def _say_at_once(line: str) -> None:
+    print(line, flush=True)  # a pipe would hold lines back
+
+
 def run_config(
-    path: Path, output: Path | None = None, overrides: Sequence[str] = (), say: Callable[[str], None] = print
+    path: Path,
+    output: Path | None = None,
+    overrides: Sequence[str] = (),
+    say: Callable[[str], None] = _say_at_once,
 ) -> int:
     """Trains what the file at `path` says, with a line for each evaluation; the same call again goes on.
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crossover.trainers.checkpoint import read_tensors
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Windows
 from crossover.trainers.evaluate import WindowScores, score
@@ -105,7 +106,7 @@ class _Leg:
     rule: StopRule
     rows: list[Evaluation]
     best: WindowScores | None
-    committed_step: int
+    committed: tuple[int, StopRequest | None]
     committed_at: float = field(default_factory=time.monotonic)
     polled_at: float = -math.inf
 
@@ -122,8 +123,8 @@ class _Leg:
             self._train_on()
 
     def save(self) -> None:
-        """Commits a checkpoint without a new row, if anything was trained since the last."""
-        if self.state.step != self.committed_step:
+        """Commits a checkpoint without a new row, if anything was trained or decided since the last."""
+        if self.committed != (self.state.step, self.state.ending):
             self.state.clock.lap("training")
             self._commit()
 
@@ -179,9 +180,10 @@ class _Leg:
     def _finish(self, ending: StopRequest) -> TrialEnd:
         """Scores the test windows once, at the best averaged weights, and writes the end."""
         self._ask("testing")
+        self.save()  # a request to end is not asked for again if the test is cut off
         test = None
         if self.best is not None:
-            self.state.set_weights(self.writer.read_best_weights())
+            self.state.set_weights(read_tensors(self.writer.record.best_weights()))
             test = self._score(self.setup.test, self.setup.config.evaluation.test_masks_per_window)
         end = trial_end(self.setup, self.state, self.rows, ending, test)
         self.writer.finish(end, None if test is None else test.nats_W)
@@ -200,7 +202,7 @@ class _Leg:
         checkpoint = self.state.checkpoint()
         self.writer.commit(self.rows, checkpoint, window_nats=window_nats, best_weights=best_weights)
         self.state.clock.lap("commit")
-        self.committed_step, self.committed_at = self.state.step, time.monotonic()
+        self.committed, self.committed_at = (self.state.step, self.state.ending), time.monotonic()
 
     def _ask(self, activity: Activity) -> None:
         """Tells where the trial stands and hears whether it is to stop: at once to go on later, or for good."""
@@ -225,7 +227,7 @@ def _begin_leg(setup: TrialSetup, run: Run, writer: RecordWriter) -> _Leg:
         rows = restored.evaluations
         best = _best_scores(setup, writer)
     state.clock.start()
-    return _Leg(setup, run, writer, state, build_rule(setup.config.stopping), rows, best, committed_step=state.step)
+    return _Leg(setup, run, writer, state, build_rule(setup.config.stopping), rows, best, (state.step, state.ending))
 
 
 def _best_scores(setup: TrialSetup, writer: RecordWriter) -> WindowScores | None:

@@ -192,6 +192,20 @@ class TrialRecord:
         newest = self.newest_commit()
         return None if newest is None else newest[0].best_step
 
+    def best_weights(self) -> Path:
+        """The safetensors file with the averaged weights of the best evaluation, its digest checked.
+
+        Raises:
+            RecordError: no evaluation was finite, or the file is damaged.
+        """
+        newest = self.newest_commit()
+        if newest is None or newest[0].best_step is None:
+            raise RecordError(f"{self.path} has no best weights: there is no finite evaluation")
+        path = self.paths.best_weights(newest[0].best_step)
+        if not newest[0].needs[str(path.relative_to(self.paths.root))].matches(path):
+            raise RecordError(f"{path} is refused: it is missing, truncated or altered")
+        return path
+
     def window_nats(self, step: int) -> NDArray[np.float32]:
         """Nats of every validation window at the evaluation after `step` steps: float32 [W].
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crossover.trainers.checkpoint import Checkpoint, read_checkpoint, read_tensors, write_checkpoint, write_tensors
+from crossover.trainers.checkpoint import Checkpoint, read_checkpoint, write_checkpoint, write_tensors
 from crossover.trainers.durable import (
     Digest,
     digest_of,
@@ -186,19 +186,6 @@ class RecordWriter:
             durable_folder(folder, lambda place: self._fill_commit(place, evaluations, checkpoint))
             self._next_number += 1
             self._prune()
-
-    def read_best_weights(self) -> dict[str, torch.Tensor]:
-        """Averaged weights of the best evaluation.
-
-        Raises:
-            RecordError: there is none, or its file is damaged.
-        """
-        if self._best_step is None:
-            raise RecordError(f"{self.paths.root} has no best weights: no evaluation was finite")
-        path = self.paths.best_weights(self._best_step)
-        if not self._needs[self._name(path)].matches(path):
-            raise RecordError(f"{path} is refused: its size or sha256 is not what was committed")
-        return read_tensors(path)
 
     def finish(self, end: TrialEnd, test_nats: NDArray[np.float32] | None) -> None:
         """Writes the test windows' losses and then how the trial ended; only the last commit is kept."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from crossover.trainers import loop
+from crossover.trainers.checkpoint import read_tensors
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.errors import CrossoverError, RecordError
 from crossover.trainers.evaluate import score
@@ -90,9 +91,7 @@ def test_the_test_windows_were_scored_at_the_kept_best_weights(finished: Finishe
     config, run, leg = finished
     record, setup = TrialRecord(run.directory), open_setup(config)
     model = Transformer(setup.shape, config.regularization)
-    writer = RecordWriter(record.paths)
-    writer.restore()
-    model.load_state_dict(writer.read_best_weights())
+    model.load_state_dict(read_tensors(record.best_weights()))
     evaluation = config.evaluation
     validation = score(model, setup.objective, setup.validation, evaluation.masks_per_window, evaluation.seed)
     test = score(model, setup.objective, setup.test, evaluation.test_masks_per_window, evaluation.seed)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import loop_examples as example
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from crossover.trainers.__main__ import app
 from crossover.trainers.alone import load_config, run_config
 from crossover.trainers.errors import ConfigError, RecordError
 from crossover.trainers.record import TrialRecord
@@ -90,13 +93,16 @@ def test_the_folder_is_named_after_the_file(config_file: Path, tmp_path: Path, m
         run_config(config_file, overrides=["schedule.epochs=2"], say=lambda line: None)
 
 
-def test_a_mistake_is_one_message_and_exit_code_2(config_file: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "crossover.trainers", str(config_file), "--set", "schedule.epochs=-1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 2
+def test_a_mistake_is_one_message_and_exit_code_2(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [str(config_file), "--set", "schedule.epochs=-1"])
+    assert done.exit_code == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert "schedule.epochs" in done.stderr and "-1" in done.stderr
+    assert "schedule.epochs" in done.stderr
+    assert "-1" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 

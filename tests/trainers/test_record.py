@@ -66,6 +66,8 @@ def test_a_record_that_has_not_begun_is_empty(tmp_path: Path) -> None:
     assert record.best_step() is None
     assert record.end() is None
     assert record.test_window_nats() is None
+    with pytest.raises(RecordError, match="no best weights"):
+        record.best_weights()
     with pytest.raises(RecordError, match=r"1\.npy cannot be read"):
         record.window_nats(1)
     with pytest.raises(RecordError, match=r"facts\.npz cannot be read"):

@@ -2,21 +2,26 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
-import textwrap
+import resource
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import record_examples as example
+import torch
 
 from crossover.trainers import durable, record_writer
+from crossover.trainers.checkpoint import Checkpoint, read_tensors
 from crossover.trainers.errors import RecordError
-from crossover.trainers.record import (
-    TrialRecord,
-)
+from crossover.trainers.record import TrialRecord
 from crossover.trainers.record_writer import open_record
+
+
+@pytest.fixture(autouse=True)
+def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flushing guards against a loss of power, which no test here can cause, and takes most of the time."""
+    monkeypatch.setattr(durable.os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def test_a_trial_goes_on_from_its_newest_commit(folder: Path) -> None:
         assert restored is not None
         assert restored.evaluations == example.rows(3)
         assert restored.checkpoint.scalars == {"step": 3}
-        assert writer.read_best_weights()["weight"].tolist() == [3.0] * 3
+        assert read_tensors(writer.record.best_weights())["weight"].tolist() == [3.0] * 3
 
 
 def test_two_commits_and_the_best_weights_they_need_are_kept(folder: Path) -> None:
@@ -83,7 +88,7 @@ def test_a_damaged_commit_is_refused_by_name_and_the_one_before_is_used(
         assert restored is not None
         assert restored.evaluations == example.rows(2)
         assert restored.checkpoint.scalars == {"step": 2}
-        assert writer.read_best_weights()["weight"].tolist() == [2.0] * 3
+        assert read_tensors(writer.record.best_weights())["weight"].tolist() == [2.0] * 3
         assert "commits/2 is refused" in caplog.text
         assert TrialRecord(folder).evaluations() == example.rows(2), "rows after the commit that is used vanish"
         example.commit_rows(writer, 3, first=3)
@@ -105,7 +110,7 @@ def test_damaged_best_weights_are_refused_when_read(folder: Path) -> None:
         writer.restore()
         example.flip_a_bit(folder / "best/3/weights.safetensors")
         with pytest.raises(RecordError, match=r"best/3/weights\.safetensors is refused"):
-            writer.read_best_weights()
+            writer.record.best_weights()
 
 
 @pytest.mark.parametrize(
@@ -149,86 +154,72 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing cleans up after it, for the functions that would are cut off too."""
 
 
-def operations_until_killed(monkeypatch: pytest.MonkeyPatch, survive: int) -> Iterator[None]:
-    """Each rename, and each removal, is a point at which the process may die, before and after."""
-    left = iter(range(survive))
+@contextmanager
+def killed_after(points: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Iterator[int]]:
+    """The process may die before and after each rename and each removal; it survives so many of these points."""
+    left = iter(range(points))
+
+    def die_if_due() -> None:
+        if next(left, None) is None:
+            raise Killed
 
     def cut(function: Callable[..., object]) -> Callable[..., object]:
         def wrapped(*arguments: object, **keywords: object) -> object:
-            for _ in ("before", "after"):
-                if next(left, None) is None:
-                    raise Killed
-                if _ == "before":
-                    result = function(*arguments, **keywords)
+            die_if_due()
+            result = function(*arguments, **keywords)
+            die_if_due()
             return result
 
         return wrapped
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", cut(Path.rename))
-        patch.setattr(Path, "replace", cut(Path.replace))
-        patch.setattr(Path, "unlink", cut(Path.unlink))
-        patch.setattr(durable.shutil, "rmtree", cut(durable.shutil.rmtree))
-        patch.setattr(durable.os, "fsync", lambda descriptor: None)
-        yield
+        for owner, name in ((Path, "rename"), (Path, "replace"), (Path, "unlink"), (durable.shutil, "rmtree")):
+            patch.setattr(owner, name, cut(getattr(owner, name)))
+        yield left
 
 
-@pytest.mark.parametrize("survive", range(60))
+POINTS = 22
+
+
+@pytest.mark.parametrize("survive", range(POINTS))
 def test_a_kill_between_any_two_operations_leaves_the_old_or_the_new_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survive: int
 ) -> None:
     with open_record(tmp_path, example.facts()) as writer:
         example.commit_rows(writer, 3)
-        killing = operations_until_killed(monkeypatch, survive)
-        next(killing)
-        try:
+        with killed_after(survive, monkeypatch), pytest.raises(Killed):
             example.commit_rows(writer, 4, first=4)
-            killed = False
-        except Killed:
-            killed = True
-        next(killing, None)
     with open_record(tmp_path, example.facts()) as writer:
         restored = writer.restore()
         assert restored is not None
         done = len(restored.evaluations)
-        assert done == 4 if not killed else done in (3, 4)
+        assert done in (3, 4)
         assert restored.evaluations == example.rows(done) == TrialRecord(tmp_path).evaluations()
-        assert writer.read_best_weights()["weight"].tolist() == [float(done)] * 3
+        assert read_tensors(writer.record.best_weights())["weight"].tolist() == [float(done)] * 3
         assert not list(tmp_path.rglob(".tmp-*"))
         example.commit_rows(writer, 5, first=done + 1)
     assert TrialRecord(tmp_path).evaluations() == example.rows(5)
 
 
-def test_the_kill_test_reaches_beyond_a_whole_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kill_test_tries_every_point_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_record(tmp_path, example.facts()) as writer:
         example.commit_rows(writer, 3)
-        killing = operations_until_killed(monkeypatch, 59)
-        next(killing)
-        example.commit_rows(writer, 4, first=4)
-        next(killing, None)
+        with killed_after(10**6, monkeypatch) as left:
+            example.commit_rows(writer, 4, first=4)
+        assert next(left) == POINTS
 
 
 def test_a_full_disk_is_one_error_that_names_the_path_and_loses_nothing(folder: Path) -> None:
-    program = f"""
-        import resource, sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        import record_examples as example
-        import torch
-        from crossover.trainers.checkpoint import Checkpoint
-        from crossover.trainers.errors import RecordError
-        from crossover.trainers.record_writer import open_record
-        from pathlib import Path
-        with open_record(Path({str(folder)!r}), example.facts()) as writer:
-            writer.restore()
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-            try:
-                writer.commit(example.rows(4), Checkpoint({{"model": {{"w": torch.ones(100_000)}}}}, {{}}))
-            except RecordError as error:
-                print(error)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
-    assert "commits/3 cannot be written" in done.stdout
-    assert "the same command again" in done.stdout
+    large = Checkpoint({"model": {"weight": torch.ones(100_000)}}, {})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_record(folder, example.facts()) as writer:
+        writer.restore()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        try:
+            with pytest.raises(RecordError, match=r"commits/3 cannot be written: .*the same command again"):
+                writer.commit(example.rows(4), large)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert TrialRecord(folder).evaluations() == example.rows(3)
     assert not list(folder.rglob(".tmp-*"))
 
