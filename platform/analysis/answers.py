@@ -136,9 +136,10 @@ def _pair(setting: Mapping[str, Any], strata: Mapping[str, Stratum]) -> PairAnsw
     curves = _curves(matched, notes) if matched else None
     crossings = find_crossings(*curves) if curves else {}
     test = _test(matched, notes) if matched else None
-    same = _same_recipe(strata)
+    tuned = any(stratum.tuned for stratum in strata.values())
+    same = not tuned and _same_recipe(strata)
     return PairAnswer(
-        title=wording.title(setting, same_recipe=same, num_objectives=len(strata)),
+        title=wording.title(setting, tuned=tuned, same_recipe=same, num_objectives=len(strata)),
         setting=dict(setting),
         same_recipe=same,
         baseline=baseline,
@@ -251,7 +252,7 @@ def _same_recipe(strata: Mapping[str, Stratum]) -> bool:
     for name in (BASELINE, CHALLENGER):
         stratum = strata.get(name)
         facts = stratum.chosen.trials[0].facts if stratum and stratum.chosen else None
-        if stratum is None or facts is None or stratum.num_configurations != 1:
+        if facts is None:
             return False
         config = {k: v for k, v in facts.config.items() if k not in ("objective", "seed", "checkpoint", "execution")}
         config["data"] = {k: v for k, v in config.get("data", {}).items() if k != "seed"}

@@ -46,6 +46,7 @@ class Stratum:
     """The trials of one objective in one setting of the other scientific axes.
 
     Args:
+        tuned: it has nuisance settings, so its configurations differ.
         num_configurations: configurations with at least one finite evaluation.
         num_trials: trials, whatever became of them.
         chosen: the best configuration; None while there is no finite evaluation.
@@ -54,6 +55,7 @@ class Stratum:
     objective: str
     label: str
     setting: Mapping[str, Any]
+    tuned: bool
     num_configurations: int
     num_trials: int
     chosen: Candidate | None
@@ -88,6 +90,7 @@ def _stratum(objective: str, trials: list[TrialFiles]) -> Stratum:
         objective=objective,
         label=trials[0].suggestion.made.stratum_label,
         setting=_setting(trials[0]),
+        tuned=any(trial.suggestion.made.settings for trial in trials),
         num_configurations=len(found),
         num_trials=len(trials),
         chosen=_choose(found),

@@ -37,9 +37,9 @@ _FEW = 0.025
 _HALF = 0.5
 
 
-def title(setting: Mapping[str, Any], *, same_recipe: bool, num_objectives: int) -> str:
+def title(setting: Mapping[str, Any], *, tuned: bool, same_recipe: bool, num_objectives: int) -> str:
     """Heading of a pair."""
-    both = "Same recipe for both" if same_recipe else "Each tuned by itself"
+    both = "Each tuned by itself" if tuned else "Same recipe for both" if same_recipe else "One recipe each"
     kind = both if num_objectives > 1 else "One objective"
     rest = ", ".join(f"{path} = {value}" for path, value in setting.items() if path != "recipe")
     return f"{kind} ({rest})" if rest else kind

@@ -235,7 +235,8 @@ class SyntheticStudy:
         per_document = self._documents[split] + generator.normal(0, self.trial_document_sd, self.num_documents)
         per_window = np.repeat(per_document, self.windows_per_document)
         per_window = per_window + generator.normal(0, self.window_sd, len(per_window))
-        return per_window[:, None] + curve[None, :]
+        bits: np.ndarray = per_window[:, None] + curve[None, :]
+        return bits
 
     def _rows(self, epochs: np.ndarray, bits: np.ndarray) -> list[Evaluation]:
         scale = BYTES * np.log(2) / TOKENS

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 from synthetic_study import AR, BYTES, MDM, SyntheticStudy, ar_shared, mdm_shared, true_crossing
 
 from crossover.platform.analysis import Answer, answer, load_study, print_answer
@@ -99,10 +99,8 @@ def test_a_lucky_configuration_with_one_seed_does_not_win(tmp_path: Path) -> Non
 
 
 def _shift_validation(root: Path, by: float) -> None:
-    from synthetic_study import RecordPaths
-
     from crossover.trainers.durable import digest_of
-    from crossover.trainers.record import Commit, TrialRecord, evaluations_to_bytes
+    from crossover.trainers.record import Commit, RecordPaths, TrialRecord, evaluations_to_bytes
 
     paths = RecordPaths(root)
     rows = [
@@ -168,7 +166,7 @@ def test_one_objective_alone_has_a_best_and_no_comparison(tmp_path: Path) -> Non
     found = answered(small(num_seeds=1, objectives=(AR,)), tmp_path)
     (pair,) = found.pairs
     assert pair.baseline is not None and pair.challenger is None and not found.usable
-    assert pair.equal_epochs is pair.envelope is pair.test is None
+    assert pair.equal_epochs is None and pair.envelope is None and pair.test is None
     assert any("nothing to compare with" in note for note in pair.notes)
 
 
