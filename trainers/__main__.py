@@ -13,7 +13,7 @@ from crossover.trainers.errors import CrossoverError
 
 __all__ = ["app"]
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 _USER_MISTAKE = 2
 

@@ -159,7 +159,10 @@ class _ConsoleRun:
 
     def should_stop(self, progress: Progress) -> StopRequest | None:
         """After Ctrl-C."""
-        return StopRequest("interrupted", "Ctrl-C") if self.interrupted else None
+        if not self.interrupted:
+            return None
+        self.say("Ctrl-C: writing a checkpoint; again to stop at once")
+        return StopRequest("interrupted", "Ctrl-C")
 
 
 @contextmanager
@@ -167,8 +170,7 @@ def _interrupts(run: _ConsoleRun) -> Iterator[None]:
     """Ctrl-C is a request, and Ctrl-C again is what it always is."""
 
     def ask(number: int, frame: FrameType | None) -> None:
-        run.interrupted = True
-        run.say("Ctrl-C: writing a checkpoint; again to stop at once")
+        run.interrupted = True  # said at the next poll: a handler must not write in the middle of a write
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = signal.signal(signal.SIGINT, ask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import loop_examples as example
@@ -50,31 +50,42 @@ def example_corpus(config_file: Path) -> str:
     return str(load_config(config_file).data.corpus)
 
 
-def test_ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on(tiny_corpus: Path, tmp_path: Path) -> None:
-    config = write_config(tmp_path / "long.yaml", tiny_corpus, schedule__epochs=2000, stopping__rule="none")
-    command = [sys.executable, "-m", "crossover.trainers", str(config), "--output", str(tmp_path / "out")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("epoch"):
-                process.send_signal(signal.SIGINT)
-                break
-        last = process.stdout.read().splitlines()[-1]
-    assert process.returncode == 130
-    assert last == "interrupted: the same command goes on from here"
-    said: list[str] = []
-    rows = TrialRecord(tmp_path / "out").evaluations()
-    assert run_config(config, tmp_path / "out", ["schedule.epochs=2000"], stop_at_next(said)) == 130
-    assert not any(f"epoch {rows[0].epoch:8.2f} " in line for line in said), "what was evaluated is not done again"
+def test_ctrl_c_writes_a_checkpoint_and_the_same_call_goes_on(tiny_corpus: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "long.yaml", tiny_corpus, schedule__epochs=2000)
+    out, handler = tmp_path / "out", signal.getsignal(signal.SIGINT)
+    first, second = (Console(interrupt_at="epoch"), Console(interrupt_at="epoch"))
+    assert run_config(config, out, say=first) == 130
+    assert first.lines[2:] == [
+        "Ctrl-C: writing a checkpoint; again to stop at once",
+        "interrupted: the same command goes on from here",
+    ]
+    assert signal.getsignal(signal.SIGINT) is handler
+    before = TrialRecord(out).evaluations()
+    assert run_config(config, out, say=second) == 130
+    after = TrialRecord(out).evaluations()
+    assert example.bits(after[: len(before)]) == example.bits(before)
+    assert len(after) == len(before) + 1, "what was evaluated is not done again"
 
 
-def stop_at_next(said: list[str]) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        said.append(line)
-        if line.startswith("epoch"):
+def test_ctrl_c_twice_stops_at_once_and_the_record_stands(tiny_corpus: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "long.yaml", tiny_corpus, schedule__epochs=2000)
+    console = Console(interrupt_at=("epoch", "Ctrl-C"))
+    assert run_config(config, tmp_path / "out", say=console) == 130
+    assert console.lines[-1] == "stopped at once: the same command goes on from the last checkpoint"
+    assert len(TrialRecord(tmp_path / "out").evaluations()) == 1
+
+
+@dataclass
+class Console:
+    """Keeps what was said; presses Ctrl-C at lines that begin so."""
+
+    interrupt_at: str | tuple[str, ...]
+    lines: list[str] = field(default_factory=list)
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        if line.startswith(self.interrupt_at):
             signal.raise_signal(signal.SIGINT)
-
-    return say
 
 
 def test_the_same_call_again_changes_nothing_and_says_the_end(config_file: Path, tmp_path: Path) -> None:

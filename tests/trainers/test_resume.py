@@ -60,7 +60,7 @@ def assert_same(record: TrialRecord, expected: TrialRecord) -> None:
     ("settings", "instant"),
     [
         (example.AUTOREGRESSIVE, "best"),
-        (example.MASKED_DIFFUSION, "removal"),
+        pytest.param(example.MASKED_DIFFUSION, "removal", marks=pytest.mark.slow),
         pytest.param(example.AUTOREGRESSIVE, "removal", marks=pytest.mark.slow),
         pytest.param(example.MASKED_DIFFUSION, "best", marks=pytest.mark.slow),
     ],
