@@ -40,6 +40,8 @@ __all__ = [
     "token_nats",
 ]
 
+_TILE = 128  # rows of the head's matrix product
+
 
 class LanguageModel(Protocol):
     """What an objective asks of a model; `Transformer` is one."""
@@ -205,8 +207,19 @@ def token_nats(model: LanguageModel, h_BLD: Tensor, tokens_BL: Tensor, chosen_BL
     h_ND, tokens_N = h_BLD.flatten(0, 1), tokens_BL.flatten()
     if not chosen_BL.all():
         places_N = chosen_BL.flatten().nonzero().squeeze(1)
-        h_ND, tokens_N = h_ND.index_select(0, places_N.to(h_ND.device)), tokens_N[places_N]
-    return functional.cross_entropy(model.logits(h_ND).float(), tokens_N.to(h_ND.device), reduction="none")
+        h_ND, tokens_N = h_ND.index_select(0, _in_whole_tiles(places_N).to(h_ND.device)), tokens_N[places_N]
+    logits_NV = model.logits(h_ND)[: len(tokens_N)]
+    return functional.cross_entropy(logits_NV.float(), tokens_N.to(h_ND.device), reduction="none")
+
+
+def _in_whole_tiles(places_N: Tensor) -> Tensor:
+    """Places, the last one repeated up to a multiple of 128, whose logits nobody reads.
+
+    The number of masked tokens differs from step to step, and oneDNN compiles and keeps a kernel for each number of
+    rows: without this a run of 400 steps took 540 MB more memory and 12 % more time. FLOPs are counted without them.
+    """
+    missing = -len(places_N) % _TILE
+    return torch.cat([places_N, places_N[-1:].expand(missing)]) if missing else places_N
 
 
 @contextmanager
