@@ -79,8 +79,7 @@ def _crossing_row(title: str, crossing: Crossing) -> dict[str, str]:
         "epochs": epochs_interval(crossing),
         "tokens": _with_interval(crossing.tokens),
         "flops": _with_interval(crossing.flops),
-        "none": f"{crossing.probability_none:.0%}",
-        "range": f"{crossing.first_epoch:.3g} to {crossing.last_epoch:.3g}",
+        "none": f"{crossing.probability_none:.0%} up to {crossing.last_epoch:.3g}",
         "gap": f"{signed(values[0])} [{signed(values[1])}, {signed(values[2])}]" if len(values) == 3 else "",
     }
 
@@ -126,7 +125,7 @@ def trial_rows(tables: StudyTables, found: Answer) -> list[dict[str, Any]]:
             "epochs": _number(row["epochs"]),
             "flops": "" if row["train_flops"] is None else amount(row["train_flops"]),
             "time": "" if row["wall_seconds"] is None else _time(row["wall_seconds"]),
-            "evidence": row["stop_evidence"] or "",
+            "evidence": "" if row["stop_reason"] == "completed" else row["stop_evidence"] or "",
         }
         for row in tables.trials.slice(0, MAX_ROWS).to_pylist()
     ]

@@ -18,7 +18,6 @@ __all__ = [
     "ahead_sentence",
     "amount",
     "best_sentence",
-    "bits_interval",
     "crossing_label",
     "crossing_sentence",
     "crossing_words",
@@ -72,11 +71,8 @@ def signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
-def bits_interval(mean: Mean, *, difference: bool = False) -> str:
-    """Mean and 95 % interval in bits per byte."""
-    if difference:
-        return f"{signed(mean.mean)} [{signed(mean.low)}, {signed(mean.high)}]"
-    return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+def _difference(mean: Mean) -> str:
+    return f"{signed(mean.mean)} [{signed(mean.low)}, {signed(mean.high)}]"
 
 
 def crossing_words(crossings: Sequence[Crossing]) -> tuple[str, ...]:
@@ -93,13 +89,13 @@ def established(crossing: Crossing) -> bool:
 
 def crossing_sentence(crossing: Crossing, target: str | None = None) -> str:
     """Where, how sure, and in which range."""
-    measured = f"{crossing.last_epoch:.3g} epochs"
+    measured = f"the {crossing.last_epoch:.3g} epochs in which both were measured"
     target = target or ("AR at equal epochs" if crossing.against == "equal_epochs" else "AR's best so far")
     none = crossing.probability_none
     if crossing.epochs.estimate is None or not established(crossing):
         gap = _gap(crossing.gap)
         share = f"; {1 - none:.0%} of the resamples cross" if none < 1 else ""
-        return f"Against {target}: nowhere yet. Within {measured} MDM does not go below it for good; {gap}{share}."
+        return f"Against {target}: nowhere yet. Within {measured}, MDM does not go below it for good; {gap}{share}."
     spent = f"{amount(crossing.tokens.estimate)} tokens, {amount(crossing.flops.estimate)} FLOPs of MDM"
     if crossing.epochs.estimate <= crossing.first_epoch * (1 + 1e-9):
         place = f"from the first common evaluation on, epoch {crossing.first_epoch:.3g}"
@@ -123,9 +119,9 @@ def ahead_label(test: Mean | None) -> str:
     """Who is ahead on test, for a figure."""
     if test is None:
         return "not scored on test yet"
-    seeds = "one seed" if test.num_seeds == 1 else f"{test.num_seeds} seeds"
+    seeds = _seeds(test.num_seeds)
     if not test.decided:
-        return f"test: no difference shown, MDM − AR {bits_interval(test, difference=True)} ({seeds})"
+        return f"test: no difference shown, MDM − AR {_difference(test)} ({seeds})"
     return f"test: {'AR' if test.mean > 0 else 'MDM'} ahead by {_size(test)} bits/byte ({seeds})"
 
 
@@ -153,13 +149,12 @@ def _gap(gap: Quantiles) -> str:
 
 def ahead_sentence(test: Mean) -> str:
     """Who is ahead on test, if anybody."""
+    seeds = _seeds(test.num_seeds)
     if test.num_seeds == 1:
-        seeds = "one seed: says nothing of other data and initialisations"
-    else:
-        seeds = f"{test.num_seeds} seeds"
+        seeds += ": says nothing of other data and initialisations"
     if not test.decided:
-        difference = bits_interval(test, difference=True)
-        return f"No difference on test that these data can show: MDM − AR is {difference} bits/byte ({seeds})."
+        size = _difference(test)
+        return f"No difference on test that these data can show: MDM − AR is {size} bits/byte ({seeds})."
     ahead, bound = (
         ("AR", "MDM's figure is an upper bound, so the true gap may be smaller")
         if test.mean > 0
@@ -172,10 +167,19 @@ def best_sentence(best: Best) -> str:
     """The best of one objective on test, or on validation where there is no test yet."""
     name = SHORT.get(best.objective, best.objective)
     kind = "ELBO, an upper bound" if best.is_bound else "exact"
-    epochs = f"best after {_span(best.best_epochs)} epochs"
+    epochs = f"best after {_span(best.best_epochs)} epochs, {_seeds(len(best.trial_ids))}"
     if best.test is None:
         return f"Best {name}: {best.validation:.3f} bits/byte on validation ({kind}), {epochs}; not scored on test yet."
-    return f"Best {name}: {bits_interval(best.test)} bits/byte on test ({kind}), {epochs}."
+    return f"Best {name}: {best.test.mean:.3f} {_at_least_zero(best.test)} bits/byte on test ({kind}), {epochs}."
+
+
+def _at_least_zero(mean: Mean) -> str:
+    """The interval of a score, which cannot be negative, though Student's t with two seeds does not know."""
+    return f"[{max(mean.low, 0.0):.3f}, {mean.high:.3f}]"
+
+
+def _seeds(num: int) -> str:
+    return "one seed" if num == 1 else f"{num} seeds"
 
 
 def _span(values: tuple[float, ...]) -> str:

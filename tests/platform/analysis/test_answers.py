@@ -48,7 +48,7 @@ def test_the_crossing_of_the_shared_recipe_is_found(found: Answer) -> None:
 
 def test_nowhere_yet_says_what_was_in_range(found: Answer) -> None:
     (words,) = found.pairs[1].crossing_words
-    assert "nowhere yet" in words and "200 epochs" in words
+    assert "nowhere yet" in words and "the 200 epochs" in words
 
 
 def test_who_is_ahead_follows_the_truth_in_both_recipes(found: Answer) -> None:
