@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from crossover.platform.execution.dry_run import stratum_costs, trial_cost
+from crossover.platform.execution.launch import DONE, run_study
+from crossover.platform.search.study_plan import first_settings
+from crossover.trainers.loop import train
+from crossover.trainers.run import AloneRun
+from crossover.trainers.trial_setup import open_setup
+
+MakeStudy = Callable[..., Any]
+
+
+def test_estimated_flops_are_those_that_a_whole_run_spends(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    study = tiny_study(stopping={"rule": "none"}, fixed__schedule__epochs=2.3)
+    for stratum in study.strata():
+        config = study.trial_config(stratum, first_settings(study, stratum))
+        cost = trial_cost(open_setup(config), flops_per_second=1e9)
+        end = train(config, AloneRun(tmp_path / stratum.label)).end
+        assert end is not None
+        assert cost.train_flops == pytest.approx(end.train_flops, rel=0.01)
+        assert cost.eval_flops == pytest.approx(end.eval_flops, rel=1e-6)
+        assert cost.seconds == pytest.approx(cost.flops / 1e9)
+
+
+def test_repeats_and_confirmations_are_counted(tiny_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossover.platform.execution.dry_run._TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("crossover.platform.execution.dry_run.measured_flops_per_second", lambda setup: 1e9)
+    once = stratum_costs(tiny_study(search__trials=3))
+    costs = stratum_costs(tiny_study(search__trials=3, search__repeats=2, search__final_repeats=5))
+    assert [(cost.num_configurations, cost.num_trials) for cost in costs] == [(3, 3 * 2 + 3)] * 2
+    assert [cost.flops for cost in costs] == pytest.approx([3 * cost.flops for cost in once])
+
+
+def test_dry_run_prints_every_stratum_and_starts_nothing(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    study = tiny_study(budget={"flops": 1e6, "wall_seconds": 600.0})
+    assert run_study(study, tmp_path / "runs", dry_run=True, console=console) == DONE
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    for expected in (
+        "objective=autoregressive",
+        "objective=masked_diffusion",
+        "% of it",
+        "10 min",
+        "Nothing was started",
+    ):
+        assert expected in output
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from crossover.platform.execution.lock import StudyLock, lock_holder
+from crossover.trainers.errors import CrossoverError
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from crossover.platform.execution.lock import StudyLock
+with StudyLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def holding(study_dir: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(study_dir)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_second_driver_is_refused_by_name_until_the_first_is_killed(tmp_path: Path) -> None:
+    process = holding(tmp_path)
+    try:
+        with pytest.raises(CrossoverError, match=f"process {process.pid} on "), StudyLock(tmp_path):
+            pass
+        assert f"process {process.pid} " in (lock_holder(tmp_path) or "")
+    finally:
+        process.kill()
+        process.wait()
+    assert lock_holder(tmp_path) is None
+    with StudyLock(tmp_path):
+        pass
+
+
+def test_lock_is_given_back_at_the_end(tmp_path: Path) -> None:
+    with StudyLock(tmp_path):
+        assert f"process {os.getpid()} " in (lock_holder(tmp_path) or "")
+    assert lock_holder(tmp_path) is None
+
+
+def test_child_does_not_keep_the_lock(tmp_path: Path) -> None:
+    with StudyLock(tmp_path):
+        forked = os.fork()
+        if forked == 0:
+            time.sleep(30)
+            os._exit(0)
+        started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], close_fds=False)
+    try:
+        assert lock_holder(tmp_path) is None
+    finally:
+        os.kill(forked, 9)
+        os.waitpid(forked, 0)
+        started.kill()
+        started.wait()
+
+
+def test_folder_without_a_lock_is_run_by_nobody(tmp_path: Path) -> None:
+    assert lock_holder(tmp_path) is None

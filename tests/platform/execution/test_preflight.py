@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crossover.platform.execution.launch import run_study
+from crossover.platform.execution.preflight import check_data, corpus_location, study_folder
+from crossover.trainers.errors import CorpusError, CrossoverError
+
+MakeStudy = Callable[..., Any]
+HASH = "0" * 64
+
+
+def test_corpus_that_is_too_small_for_some_stratum_is_refused_with_its_size(tiny_study: MakeStudy) -> None:
+    axis = {"grid": [1024, 10_000_000], "role": "scientific"}
+    study = tiny_study(axes__data__unique_tokens=axis)
+    with pytest.raises(CorpusError, match=r"10,000,000 in stratum .*unique_tokens=10000000.* has [0-9,]+ training"):
+        check_data(study)
+
+
+def test_missing_corpus_is_refused_before_anything_is_written(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    study = tiny_study(data__corpus=str(tmp_path / "nowhere"))
+    with pytest.raises(CorpusError, match="nowhere"):
+        run_study(study, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_workers_find_a_corpus_by_an_absolute_folder(
+    tiny_study: MakeStudy, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_corpus.parent)
+    corpus = check_data(tiny_study(data__corpus=f"./{tiny_corpus.name}"))
+    assert Path(corpus_location(corpus)) == tiny_corpus
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_storage_without_permission_is_refused(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(CrossoverError, match=r"cannot be written.*--storage"):
+        study_folder(tiny_study(), tmp_path)
+
+
+def test_storage_that_cannot_be_a_folder_is_refused(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CrossoverError, match=r"cannot be written in .*file.*--storage"):
+        study_folder(tiny_study(), tmp_path / "file")
+
+
+def test_folder_of_the_same_study_is_taken_and_its_budget_may_change(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    folder = study_folder(tiny_study(), tmp_path)
+    assert folder.is_new
+    folder.check_same(tiny_study(), HASH)
+    folder.freeze(tiny_study(), HASH)
+    again = study_folder(tiny_study(), tmp_path)
+    assert not again.is_new
+    again.check_same(tiny_study(budget={"flops": 1e12}, search__trials=5), HASH)
+
+
+def test_folder_of_another_study_is_refused_with_every_difference(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    study_folder(tiny_study(), tmp_path).freeze(tiny_study(), HASH)
+    other = tiny_study(fixed__schedule__epochs=7, search__seed=3)
+    with pytest.raises(CrossoverError) as refused:
+        study_folder(other, tmp_path).check_same(other, "1" * 64)
+    for expected in ("schedule.epochs: 2 -> 7", "search.seed: 0 -> 3", "another content", "--storage"):
+        assert expected in str(refused.value)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from execution_examples import evaluation, suggested
+from rich.console import Console
+
+from crossover.platform.execution.decisions import AttemptStarted, Decision, DecisionLog, LegEnded, LegStarted
+from crossover.platform.execution.display import StudyDisplay, duration, render
+from crossover.platform.execution.preflight import study_folder
+from crossover.platform.execution.results import RecordResults
+from crossover.platform.execution.status import print_status
+from crossover.platform.execution.view import StudyView
+from crossover.trainers.errors import CrossoverError
+from crossover.trainers.record import RecordPaths
+from crossover.trainers.record_writer import RecordWriter
+from crossover.trainers.run import Progress
+
+MakeStudy = Callable[..., Any]
+ATTEMPT = AttemptStarted(pid=1, host="h", versions={}, resumed=False)
+
+
+def shown(view: StudyView) -> str:
+    console = Console(file=io.StringIO(), width=150)
+    console.print(render(view))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_page_says_what_is_planned_running_and_best(tiny_study: MakeStudy) -> None:
+    view = StudyView.of(tiny_study(search__trials=3, search__repeats=2, search__final_repeats=4))
+    assert view.strata["objective=autoregressive"].num_planned == 3 * 2 + 2
+    trial = view.made(suggested("a", number=1))
+    trial.state = "running"
+    trial.take_progress(Progress("a", 5, 10, 2.5, 1234.0, "validating"))
+    trial.take_row(evaluation(5, 1.0, 1.0).model_dump())
+    trial.take_row(evaluation(6, 1.2, 1.0).model_dump())
+    view.say("something happened [sic]")
+    page = shown(view)
+    for expected in ("objective=autoregressive #1", "50%", "1,234", "2.4000", "2.0000 ± 0.0100", "validating", "[sic]"):
+        assert expected in page
+    assert view.fraction == pytest.approx(0.5 / 16)
+
+
+def test_loss_that_is_not_finite_is_never_the_best(tiny_study: MakeStudy) -> None:
+    trial = StudyView.of(tiny_study()).made(suggested("a"))
+    trial.take_row(evaluation(1, math.nan, math.nan).model_dump())
+    assert trial.best is None
+    trial.take_row(evaluation(2, 1.0, 1.0).model_dump())
+    trial.take_row(evaluation(3, math.inf, 1.0).model_dump())
+    assert trial.best == 2.0
+
+
+def test_plain_output_has_one_line_an_event_and_repeats_none(tiny_study: MakeStudy) -> None:
+    view = StudyView.of(tiny_study())
+    console = Console(file=io.StringIO(), width=40)
+    display = StudyDisplay(view, console, interval_seconds=0.0)
+    display.start()
+    view.say("first " + "long " * 30)
+    display.update()
+    view.say("second")
+    display.update()
+    display.update()
+    display.stop()
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.split()[2] for line in lines] == ["first", "second"]
+
+
+def test_display_that_breaks_does_not_disturb_the_study(
+    tiny_study: MakeStudy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    view = StudyView.of(tiny_study())
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    display = StudyDisplay(view, console, interval_seconds=0.0)
+    display.start()
+    monkeypatch.setattr("crossover.platform.execution.display.render", lambda view: 1 / 0)
+    display.update()
+    display.update()
+    display.stop()
+    assert caplog.text.count("the display is off") == 1
+
+
+def test_terminal_shows_a_live_page(tiny_study: MakeStudy) -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    display = StudyDisplay(StudyView.of(tiny_study()), console)
+    display.start()
+    display.stop()
+    assert "objective=masked_diffusion" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def a_killed_study(study: Any, storage: Path) -> Path:
+    folder = study_folder(study, storage)
+    folder.freeze(study, "0" * 64)
+    log = DecisionLog(folder.path)
+    lines: list[Decision] = [
+        ATTEMPT,
+        suggested("ended"),
+        suggested("killed", number=1),
+        suggested("waits", number=2),
+        LegStarted(trial_id="ended", leg=1),
+        LegStarted(trial_id="killed", leg=1),
+        LegEnded(trial_id="ended", leg=1, status="failed", error="boom"),
+    ]
+    for line in lines:
+        log.append(line)
+    log.close()
+    RecordResults(folder.path).close("ended", "failed", "boom")
+    writer = RecordWriter(RecordPaths(folder.path / "trials" / "killed"))
+    writer.paths.root.mkdir(parents=True)
+    writer.commit([evaluation(1, 1.0, 1.0)], None)
+    return folder.path
+
+
+def test_status_of_a_killed_study_is_read_from_its_files(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    study_dir = a_killed_study(tiny_study(search__trials=3), tmp_path)
+    console = Console(file=io.StringIO())
+    print_status(study_dir, console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    states = {line.split()[0]: line for line in lines if line.split()[:1] in (["ended"], ["killed"], ["waits"])}
+    assert " failed " in states["ended"]
+    assert "failed: boom" in states["ended"]
+    assert " paused " in states["killed"]
+    assert "2.0000" in states["killed"]
+    assert " waiting " in states["waits"]
+    assert "not running: the same `crossover run` goes on" in lines[-1]
+
+
+def test_status_of_no_study_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(CrossoverError, match=r"no study's folder"):
+        print_status(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5, "5 s"), (89, "89 s"), (600, "10 min"), (3 * 3600 + 300, "3 h 05 min")]
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
