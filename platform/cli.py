@@ -7,7 +7,7 @@ and Ray are loaded. Exit codes: 0 done, 2 the user's mistake, 3 no usable result
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +50,7 @@ class Format(StrEnum):
     json = "json"
 
 
-class Undecodable(StrEnum):
+class Undecodable(Enum):
     """What to do with a file that is no UTF-8."""
 
     strict = "strict"
@@ -62,7 +62,9 @@ def run(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a built-in study.")],
     storage: Annotated[Path | None, typer.Option(help="Folder of studies; the study gets a folder in it.")] = None,
     overrides: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and its cost; start nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would run and its cost; start nothing.")
+    ] = False,
 ) -> None:
     """Run a study, or resume it: the same command again goes on where it stopped."""
     from crossover.platform.execution.launch import run_study
@@ -141,7 +143,9 @@ def schema() -> None:
 def data_prepare(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Text files and folders of them.")],
     output: Annotated[Path, typer.Option(help="Folder of the prepared corpus; made by this command.")],
-    errors: Annotated[Undecodable, typer.Option(help="A file that is no UTF-8: stop, or replace.")] = Undecodable.strict,
+    errors: Annotated[
+        Undecodable, typer.Option(help="A file that is no UTF-8: stop, or replace.")
+    ] = Undecodable.strict,
     piece_tokens: Annotated[int, typer.Option(min=2, help="Largest piece of a document, in tokens.")] = 2048,
 ) -> None:
     """Turn text into a corpus: tokens, splits by document, and a manifest."""

@@ -6,6 +6,7 @@ machine. The corpus enters by the hash of its manifest, never by its path.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -221,14 +222,27 @@ def config_hash(config: TrialConfig, manifest_hash: str) -> str:
 
 
 def describe_validation_error(error: ValidationError) -> str:
-    """Every mistake in one line each: the path, the rule and the value."""
-    lines = []
+    """Every mistake of a TrialConfig in one clause each: the path, the rule and the value, or the nearest name."""
+    clauses = []
     for item in error.errors():
         path = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         shown = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
-        lines.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")
-    return "; ".join(lines)
+        if item["type"] == "extra_forbidden":
+            message, shown = _unknown_setting([str(part) for part in item["loc"]]), ""
+        clauses.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")
+    return "; ".join(clauses)
+
+
+def _unknown_setting(path: list[str]) -> str:
+    section: type[BaseModel] = TrialConfig
+    for name in path[:-1]:
+        annotation = section.model_fields[name].annotation
+        assert isinstance(annotation, type)  # only a section can have an unknown name in it
+        section = annotation
+    names = list(section.model_fields)
+    near = difflib.get_close_matches(path[-1], names, n=1)
+    return f"there is no such setting; did you mean {near[0]}?" if near else f"unknown; set one of {', '.join(names)}"
 
 
 def config_from_dotted(settings: Mapping[str, Any]) -> TrialConfig:

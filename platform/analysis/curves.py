@@ -81,6 +81,17 @@ class DrawnPair:
         """Those that have curves."""
         return tuple(found for found in (self.baseline, self.challenger) if found is not None)
 
+    @property
+    def epochs_range(self) -> tuple[float, float]:
+        """First and last epoch of the chosen curves."""
+        seeds = [seed for objective in self.objectives for seed in objective.seeds]
+        return float(min(seed.epochs_E[0] for seed in seeds)), float(max(seed.epochs_E[-1] for seed in seeds))
+
+    def is_left(self, epoch: float) -> bool:
+        """Whether an epoch lies in the left half of the panel, whose axis is logarithmic."""
+        first, last = self.epochs_range
+        return epoch**2 < first * last
+
     def bits_range(self) -> tuple[float, float]:
         """Limits in bits per byte: all chosen curves, but the end of an overfitting that would flatten them."""
         seeds = [seed for objective in self.objectives for seed in objective.seeds]

@@ -86,8 +86,8 @@ def _draw_panel(panel: Axes, pair: DrawnPair, low: float, high: float) -> None:
     panel.grid(True, which="major", color=LIGHT["grid"], linewidth=0.7)
     panel.set_axisbelow(True)
     panel.set_ylim(low, high)
-    last = max(seed.epochs_E[-1] for objective in pair.objectives for seed in objective.seeds)
-    _draw_crossings(panel, pair, last)
+    last = pair.epochs_range[1]
+    _draw_crossings(panel, pair)
     for objective in pair.objectives:
         _draw_objective(panel, objective, last, high)
     panel.set_title(pair.answer.title, loc="left", pad=22)
@@ -128,8 +128,9 @@ def _draw_objective(panel: Axes, objective: DrawnObjective, last: float, top: fl
         )
 
 
-def _draw_crossings(panel: Axes, pair: DrawnPair, last: float) -> None:
+def _draw_crossings(panel: Axes, pair: DrawnPair) -> None:
     """Interval of each crossing: a shade over the panel and a bar at its foot; an open end runs to the panel's edge."""
+    last = pair.epochs_range[1]
     for place, crossing in enumerate((pair.answer.equal_epochs, pair.answer.envelope)):
         if crossing is None:
             continue
@@ -144,6 +145,6 @@ def _draw_crossings(panel: Axes, pair: DrawnPair, last: float) -> None:
         bar: dict[str, Any] = {"transform": foot, "color": style["color"]}
         panel.plot([start, end], [height, height], linewidth=2.5, solid_capstyle="butt", **bar)
         panel.plot([crossing.epochs.estimate], [height], "D", markersize=5, markeredgecolor="white", **bar)
-        at_left = start**2 < last
+        at_left = pair.is_left(start)  # the words go where there is more room
         panel.annotate(words, (end if at_left else start, height), xycoords=foot, xytext=(6 if at_left else -6, 0),
                        textcoords="offset points", ha="left" if at_left else "right", **style)  # fmt: skip

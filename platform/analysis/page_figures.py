@@ -44,10 +44,9 @@ def crossing_document(pair: DrawnPair) -> dict[str, Any]:
     """Validation in bits per byte against epochs, with both crossings."""
     low, high = pair.bits_range()
     low -= 0.14 * (high - low)
-    last = max(seed.epochs_E[-1] for objective in pair.objectives for seed in objective.seeds)
-    first = min(seed.epochs_E[0] for objective in pair.objectives for seed in objective.seeds)
+    first, last = pair.epochs_range
     traces = [trace for objective in pair.objectives for trace in _bits_traces(objective, last)]
-    shapes, annotations = _crossing_marks(pair, float(last))
+    shapes, annotations = _crossing_marks(pair)
     layout = _layout("validation, bits per byte", first, last)
     layout["yaxis"]["range"] = [low, high]
     layout |= {"shapes": shapes, "annotations": annotations}
@@ -95,7 +94,8 @@ def _bits_traces(objective: DrawnObjective, last: float) -> Iterator[dict[str, A
         yield _marks(points, colour, f"{name}, {STOP_WORDS[reason]}", "x", [_about(seed) for seed in ended])
 
 
-def _crossing_marks(pair: DrawnPair, last: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _crossing_marks(pair: DrawnPair) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    last = pair.epochs_range[1]
     shapes: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for place, crossing in enumerate((pair.answer.equal_epochs, pair.answer.envelope)):
@@ -108,7 +108,7 @@ def _crossing_marks(pair: DrawnPair, last: float) -> tuple[list[dict[str, Any]],
             annotations.append(words | {"xref": "paper", "x": 0.01, "xanchor": "left"})
             continue
         start, end = crossing.epochs.low or last, crossing.epochs.high or last
-        at_left = start**2 < last
+        at_left = pair.is_left(start)
         span = {"type": "rect", "x0": start, "x1": end, "yref": "paper", "layer": "below", "fillcolor": colour}
         shapes.append(span | {"y0": 0, "y1": 1, "opacity": 0.12, "line": {"width": 0}})
         shapes.append(span | {"y0": height - 0.006, "y1": height + 0.006, "line": {"width": 0}, "layer": "above"})

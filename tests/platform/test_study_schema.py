@@ -7,7 +7,7 @@ import json
 from importlib import resources
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 
 from crossover.platform.study import builtin_studies, study_schema_text

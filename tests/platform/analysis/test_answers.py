@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 from synthetic_study import AR, BYTES, MDM, SyntheticStudy, ar_shared, mdm_shared, true_crossing
 
 from crossover.platform.analysis import Answer, answer, load_study, print_answer

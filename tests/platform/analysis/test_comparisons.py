@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from crossover.platform.analysis.comparisons import clustered_mean, mean_difference, mean_over_seeds
 from crossover.platform.analysis.losses import DocumentLosses

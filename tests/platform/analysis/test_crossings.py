@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 from synthetic_study import Curve, ar_shared, ar_tuned, mdm_shared, mdm_tuned, true_crossing
 
 from crossover.platform.analysis.crossings import find_crossings
