@@ -222,27 +222,28 @@ def config_hash(config: TrialConfig, manifest_hash: str) -> str:
 
 
 def describe_validation_error(error: ValidationError) -> str:
-    """Every mistake of a TrialConfig in one clause each: the path, the rule and the value, or the nearest name."""
+    """Every mistake in one clause each: the path, the rule and the value, or the nearest name of a TrialConfig."""
     clauses = []
     for item in error.errors():
         path = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         shown = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
         if item["type"] == "extra_forbidden":
-            message, shown = _unknown_setting([str(part) for part in item["loc"]]), ""
+            message, shown = _unknown_name(item["loc"]), ""
         clauses.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")
     return "; ".join(clauses)
 
 
-def _unknown_setting(path: list[str]) -> str:
-    section: type[BaseModel] = TrialConfig
-    for name in path[:-1]:
-        annotation = section.model_fields[name].annotation
-        assert isinstance(annotation, type)  # only a section can have an unknown name in it
-        section = annotation
-    names = list(section.model_fields)
-    near = difflib.get_close_matches(path[-1], names, n=1)
-    return f"there is no such setting; did you mean {near[0]}?" if near else f"unknown; set one of {', '.join(names)}"
+def _unknown_name(path: tuple[int | str, ...]) -> str:
+    *groups, name = (str(part) for part in path)
+    section: Any = TrialConfig
+    for group in groups:
+        field = getattr(section, "model_fields", {}).get(group)
+        section = None if field is None else field.annotation
+    known = list(getattr(section, "model_fields", {}))
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"; did you mean {near[0]}?" if near else f": it is none of {', '.join(known)}" if known else ""
+    return f"there is no such name{remedy}"
 
 
 def config_from_dotted(settings: Mapping[str, Any]) -> TrialConfig:

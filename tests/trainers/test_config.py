@@ -27,10 +27,10 @@ def config(**changes: Any) -> TrialConfig:
     [
         (
             {"optimizer__learning_rat": 1e-3},
-            "optimizer.learning_rat: there is no such setting; did you mean learning_rate?",
+            "optimizer.learning_rat: there is no such name; did you mean learning_rate?",
         ),
         ({"optimiser": 1}, "did you mean optimizer?"),
-        ({"data__zzz": 1}, "set one of corpus, unique_tokens, sequence_length, seed"),
+        ({"data__zzz": 1}, "none of corpus, unique_tokens, sequence_length, seed"),
         ({"regularization__dropout": 1.0}, r"regularization.dropout: .*less than 1 \(got 1.0\)"),
         ({"schedule__epochs": float("nan")}, "schedule.epochs: .*finite"),
         ({"model__width": 64}, "both set"),
