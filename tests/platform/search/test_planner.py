@@ -331,3 +331,38 @@ def test_rebuilt_planner_with_a_learning_sampler_goes_on_with_the_same_trials() 
             planner.leg_ended(leg.trial_id, "ended")
         ran += [leg.trial_id for leg in bench.run()]
         assert ran == expected
+
+
+def test_every_point_of_a_finite_space_is_found() -> None:
+    for seed in range(20):
+        bench = Bench(axes={f"dropout{seed}": AXES["dropout"]}, trials=3)
+        assert sorted(leg.suggested.settings[f"dropout{seed}"] for leg in bench.run()) == [0.0, 0.1, 0.3]
+
+
+def test_searcher_is_told_the_mean_of_the_repeats_once_all_have_ended() -> None:
+    bench = Bench(axes={"dropout": AXES["dropout"]}, trials=2, repeats=2, slots=4)
+    planner = bench.planner()
+    (stratum,) = planner._plan.strata
+    told: list[tuple[int, float | None]] = []
+    stratum.searcher.tell = lambda number, value: told.append((number, value))  # type: ignore[method-assign]
+    legs = [planner.next_leg() for _ in range(4)]
+    for leg in (legs[0], legs[3]):
+        assert isinstance(leg, Leg)
+        bench.records.ends[leg.trial_id] = "completed"
+        planner.leg_ended(leg.trial_id, "ended")
+    assert told == []
+    for leg, reason in ((legs[1], "completed"), (legs[2], "failed")):
+        assert isinstance(leg, Leg)
+        bench.records.ends[leg.trial_id] = reason  # type: ignore[assignment]
+        planner.leg_ended(leg.trial_id, "ended")
+    values = [bench.records.outcome(leg.trial_id).value for leg in legs if isinstance(leg, Leg)]
+    assert values[0] is not None and values[1] is not None
+    assert told == [(0, pytest.approx((values[0] + values[1]) / 2)), (1, values[3])]
+
+
+def test_trial_whose_record_is_whole_is_not_run_again_though_its_decisions_are_lost() -> None:
+    bench = Bench(trials=3)
+    bench.run()
+    bench.log.clear()
+    assert bench.run() == []
+    assert len(bench.suggested()) == 6
