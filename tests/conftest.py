@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
+
+# Tiny models run slower on several threads than on one, and far slower where somebody else uses the processors.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

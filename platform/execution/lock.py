@@ -51,7 +51,9 @@ class StudyLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Gives it back."""
+        """Gives it back, also from a child that was just forked and has not closed it yet."""
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._forget()
 
     def _forget(self) -> None:

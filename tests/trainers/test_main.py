@@ -147,7 +147,7 @@ def test_settings_may_be_nested_or_dotted_or_both(tmp_path: Path) -> None:
         ("data: 5\ndata.seed: 2", r"data is set to 5 and data\.seed to 2: set one"),
         ("a: !!python/object/apply:os.system [ls]", "is no YAML"),
         ("data: {corpus: x}", r"data\.unique_tokens: Field required"),
-        ("lerning_rate: 1", "lerning_rate: Extra inputs are not permitted"),
+        ("lerning_rate: 1", "lerning_rate: there is no such name"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_one_error(text: str, message: str, tmp_path: Path) -> None:
