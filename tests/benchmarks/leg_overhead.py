@@ -104,7 +104,7 @@ def run_nested(folder: Path, num_trials: int) -> None:
             run_config=ray.train.RunConfig(
                 name=tune.get_context().get_trial_id(),
                 storage_path=storage,
-                callbacks=[TuneReportCallback()],
+                callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
             ),
         ).fit()
 
