@@ -76,7 +76,7 @@ def make_trainable(context: TrialContext) -> Callable[[dict[str, Any]], dict[str
         except BaseException as error:
             ray.get(control.leg_over.remote(config["trial_id"], f"{type(error).__name__}: {error}"))
             raise
-        ray.get(control.leg_over.remote(config["trial_id"]))
+        control.leg_over.remote(config["trial_id"])
         return report
 
     return trial

@@ -197,12 +197,12 @@ class Planner:
 
     def leg_ended(self, trial_id: str, status: LegStatus, error: str | None = None) -> None:
         """A leg gave its worker back."""
-        trial = self._trials[trial_id]
-        if status == "ended" and not self._results.outcome(trial_id).ended:
+        trial, outcome = self._trials[trial_id], self._results.outcome(trial_id)
+        if status == "ended" and not outcome.ended:
             status, error = "failed", "the trial returned without writing its end"
         self._log(LegEnded(trial_id=trial_id, leg=trial.legs, status=status, error=error))
         self._note_end(trial, status, error)
-        self._settle(trial)
+        self._settle(trial, outcome)
         for label in sorted({label for label, _ in trial.places}):
             self._decide_cohort(self._strata[label])
 
@@ -237,10 +237,10 @@ class Planner:
             trial.failures += 1
             trial.error = error
 
-    def _settle(self, trial: _Trial) -> None:
+    def _settle(self, trial: _Trial, outcome: Outcome | None = None) -> None:
         """Brings a trial in line with its record, which is the truth, and gives up one that failed too often."""
         trial_id = trial.suggested.trial_id
-        outcome = self._results.outcome(trial_id)
+        outcome = outcome or self._results.outcome(trial_id)
         if not outcome.ended and trial.failures > MAX_FAILURES:
             self._results.close(trial_id, "failed", trial.error or "it failed")
             outcome = self._results.outcome(trial_id)
