@@ -1,9 +1,9 @@
 """What the driver decided, in the order in which it decided it: the half of a study's truth that trials do not own.
 
 One JSONL file a driver attempt, never rewritten: a new attempt opens a new file, so a line torn by a kill is always the
-last of its file, and a file is never written by two processes. Lines outlive the process at once, and the machine before
-they have an effect: a suggestion has none until its leg starts, and the end of a leg is in the trial's own record, so
-these two wait for the next line's flush (4 ms each on the disk where that was measured, a fifth of a trivial leg).
+last of its file, and a file is never written by two processes. Lines outlive the process at once, and the machine
+before they have an effect: a suggestion has none until its leg starts, and the end of a leg is in the trial's own
+record, so these two wait for the next line's flush (4 ms where it was measured, a fifth of a trivial leg).
 """
 
 from __future__ import annotations

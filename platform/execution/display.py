@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
+from itertools import accumulate
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from crossover.platform.execution.view import StudyView, TrialView
+from crossover.platform.execution.view import StratumView, StudyView, TrialView
 
 __all__ = ["StudyDisplay", "duration", "render", "trials_table"]
 
 _log = logging.getLogger(__name__)
 _MAX_RUNNING = 12
 _MAX_EVENTS = 6
+_FIXED_LINES = 8  # headings, what is left out, and the footer
+_NUMBERS_WIDTH = 48  # of the columns beside the name
 
 
 class StudyDisplay:
@@ -67,7 +71,7 @@ class StudyDisplay:
 
     def _show(self) -> None:
         if self._live is not None:
-            self._live.update(render(self._view), refresh=True)
+            self._live.update(render(self._view, self._console.size), refresh=True)
             return
         new = self._view.num_events - self._shown_events
         self._shown_events = self._view.num_events
@@ -75,15 +79,37 @@ class StudyDisplay:
             self._console.print(f"{_clock(when)} {self._view.fraction:4.0%} {text}", markup=False, soft_wrap=True)
 
 
-def render(view: StudyView) -> RenderableType:
-    """The whole page."""
-    parts: list[RenderableType] = [_strata(view)]
+def render(view: StudyView, size: ConsoleDimensions | None = None) -> RenderableType:
+    """The whole page.
+
+    Args:
+        view: what to show.
+        size: width and height there are; None: as much as is needed.
+    """
+    width, height = size or (10_000, 10_000)
+    lines = height - _FIXED_LINES
+    num_running = _fitting([trial.name for trial in view.running[:_MAX_RUNNING]], width, lines // 3)
+    lines -= sum(_height(trial.name, width) for trial in view.running[:num_running])
+    strata = sorted(view.strata.values(), key=lambda stratum: stratum.count("running") == 0)
+    strata = strata[: _fitting([stratum.label for stratum in strata], width, lines - 2)]
+    lines -= sum(_height(stratum.label, width) for stratum in strata)
+    parts: list[RenderableType] = [_strata(view, [s for s in view.strata.values() if s in strata])]
     if view.running:
-        parts.append(_running(view))
+        parts.append(_running(view, num_running))
     if view.events:
-        parts.append(_events(view))
+        parts.append(_events(view, max(1, min(_MAX_EVENTS, lines))))
     parts.append(_footer(view))
     return Group(*parts)
+
+
+def _height(name: str, width: int) -> int:
+    return -(-len(name) // max(1, width - _NUMBERS_WIDTH - 8))  # words are kept whole: some room is lost
+
+
+def _fitting(names: Sequence[str], width: int, lines: int) -> int:
+    """How many of the rows fit, at least one."""
+    heights = accumulate(_height(name, width) for name in names)
+    return max(1, sum(height <= lines for height in heights))
 
 
 def trials_table(view: StudyView) -> Table:
@@ -98,30 +124,28 @@ def trials_table(view: StudyView) -> Table:
     return table
 
 
-def _strata(view: StudyView) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column(f"study {view.name}", no_wrap=True)
-    for name in ("done", "running", "failed", "planned"):
-        table.add_column(name, justify="right")
-    table.add_column("best bits/byte so far")
-    for stratum in view.strata.values():
-        best = stratum.best
-        table.add_row(
-            Text(stratum.label),
-            str(stratum.count("done")),
-            str(stratum.count("running")),
-            str(stratum.count("failed")),
-            str(stratum.num_planned),
-            _best(best) if best else "-",
-        )
+def _table(first: str, *others: str) -> Table:
+    """Others keep their width, the first column gets what is left."""
+    table = Table(box=None, pad_edge=False, expand=True)
+    table.add_column(first, ratio=1, overflow="fold")
+    for name in others:
+        table.add_column(name, no_wrap=True, justify="left" if name == "doing" else "right")
     return table
 
 
-def _running(view: StudyView) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("running", "epoch", "of its run", "tokens/s", "val bits/byte", "best", "doing"):
-        table.add_column(name, no_wrap=True, justify="left" if name in ("running", "doing") else "right")
-    for trial in view.running[:_MAX_RUNNING]:
+def _strata(view: StudyView, shown: Sequence[StratumView]) -> Table:
+    table = _table(f"study {view.name}", "done", "runs", "failed", "of", "best bits/byte")
+    for stratum in shown:
+        counts = (stratum.count("done"), stratum.count("running"), stratum.count("failed"), stratum.num_planned)
+        table.add_row(Text(stratum.label), *map(str, counts), _best(stratum.best) if stratum.best else "-")
+    if len(shown) < len(view.strata):
+        table.add_row(f"... and {len(view.strata) - len(shown)} more")
+    return table
+
+
+def _running(view: StudyView, limit: int) -> Table:
+    table = _table("running", "epoch", "done", "tokens/s", "val", "best", "doing")
+    for trial in view.running[:limit]:
         table.add_row(
             Text(trial.name),
             _number(trial.epoch, ".1f"),
@@ -131,14 +155,14 @@ def _running(view: StudyView) -> Table:
             _number(trial.best, ".4f"),
             trial.activity or "starting",
         )
-    if len(view.running) > _MAX_RUNNING:
-        table.add_row(f"... and {len(view.running) - _MAX_RUNNING} more")
+    if len(view.running) > limit:
+        table.add_row(f"... and {len(view.running) - limit} more")
     return table
 
 
-def _events(view: StudyView) -> RenderableType:
-    lines = [Text(f"{_clock(when)} {text}", style="dim") for when, text in list(view.events)[-_MAX_EVENTS:]]
-    return Group(*lines)
+def _events(view: StudyView, limit: int) -> RenderableType:
+    lines = [f"{_clock(when)} {text}" for when, text in list(view.events)[-limit:]]
+    return Group(*(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines))
 
 
 def _footer(view: StudyView) -> RenderableType:

@@ -22,7 +22,8 @@ from crossover.platform.execution.display import StudyDisplay, duration
 from crossover.platform.execution.results import RecordResults
 from crossover.platform.execution.view import StudyView
 from crossover.platform.search.budget import Budget
-from crossover.platform.search.planner import Leg, LegStatus, Planner
+from crossover.platform.search.plan import Leg, LegStatus
+from crossover.platform.search.planner import Planner
 from crossover.trainers.rows import StopReason
 
 __all__ = ["Interrupts", "StudyDriver", "Ticker"]

@@ -30,6 +30,7 @@ __all__ = ["StratumCost", "TrialCost", "print_plan", "stratum_costs", "trial_cos
 _SAMPLED = 6  # configurations of a stratum whose mean cost stands for all
 _TIMED_SECONDS = 1.0
 _UNTIMED_STEPS = 2
+_FILE_WIDTH = 180
 
 
 @dataclass(frozen=True)
@@ -61,26 +62,42 @@ class StratumCost:
 def print_plan(study: Study, corpus: Corpus, console: Console) -> None:
     """Prints strata, trials, FLOPs and time, and starts nothing."""
     costs = stratum_costs(study)
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_WIDTH)
+    console.print(_table(study.name, costs))
+    for line in _remarks(study, corpus, sum(cost.flops for cost in costs)):
+        console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def _table(name: str, costs: Sequence[StratumCost]) -> Table:
+    """Labels are folded where there is little room, numbers never."""
     table = Table(box=None, pad_edge=False)
-    table.add_column(f"study {study.name}", no_wrap=True)
-    for name in ("configs", "trials", "parameters", "FLOPs", "one worker"):
-        table.add_column(name, justify="right")
+    table.add_column(f"study {name}", overflow="fold")
+    for heading in ("configs", "trials", "size", "FLOPs", "one worker"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for cost in costs:
-        low, high = cost.num_parameters
-        size = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        low, high = (_count(number) for number in cost.num_parameters)
+        size = low if low == high else f"{low} to {high}"
         counts = (str(cost.num_configurations), str(cost.num_trials))
         table.add_row(Text(cost.label), *counts, size, f"{cost.flops:.2e}", duration(cost.seconds))
     trials, flops = sum(cost.num_trials for cost in costs), sum(cost.flops for cost in costs)
-    seconds = sum(cost.seconds for cost in costs)
-    table.add_row("all", "", str(trials), "", f"{flops:.2e}", duration(seconds))
-    console.print(table)
-    for line in _remarks(study, corpus, flops):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    table.add_row("all", "", str(trials), "", f"{flops:.2e}", duration(sum(cost.seconds for cost in costs)))
+    return table
+
+
+def _count(number: float) -> str:
+    """467k, 5.01M."""
+    for unit in ("", "k", "M", "B"):
+        if number < 999.5 or unit == "B":
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    raise AssertionError("the last unit takes every number")
 
 
 def _remarks(study: Study, corpus: Corpus, flops: float) -> list[str]:
     lines = [
         f"corpus {corpus.name}: {corpus.manifest.splits['training'].num_tokens:,} training tokens",
+        *_missing_windows(study),
         "Upper bounds: every trial to its last epoch; the detector usually ends many before.",
         "Time: from real training steps timed now, one worker alone; several at once divide it.",
     ]
@@ -90,6 +107,22 @@ def _remarks(study: Study, corpus: Corpus, flops: float) -> list[str]:
     if study.budget.wall_seconds is not None:
         lines.append(f"budget.wall_seconds ends it after {duration(study.budget.wall_seconds)}.")
     return [*lines, "Nothing was started."]
+
+
+def _missing_windows(study: Study) -> list[str]:
+    """What is asked for and not there; trials of one study are scored alike, so one stratum says it."""
+    stratum = study.strata()[0]
+    setup = open_setup(study.trial_config(stratum, first_settings(study, stratum)))
+    evaluation = setup.config.evaluation
+    wanted = (
+        ("validation", setup.validation.num, evaluation.validation_windows),
+        ("test", setup.test.num, evaluation.test_windows),
+    )
+    return [
+        f"evaluation.{split}_windows = {asked:,}, and the corpus has {there:,}: all of them are used."
+        for split, there, asked in wanted
+        if there < asked
+    ]
 
 
 def stratum_costs(study: Study) -> list[StratumCost]:

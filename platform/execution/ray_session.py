@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +30,8 @@ _TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the newer output prints a box even when it is told to be silent
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+_HOST_AND_PORT = re.compile(r"[^/]+:[0-9]+")
+_PATIENCE_SECONDS = 10.0
 _QUIET = ("ray", "ray.tune", "ray.train", "ray.data")
 
 
@@ -40,17 +44,24 @@ def ray_session() -> Iterator[None]:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        address = os.environ.get("RAY_ADDRESS")
-        own: dict[str, Any] = {} if address else {"include_dashboard": False}
-        try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **own)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = f"RAY_ADDRESS = {address}" if address else "on this machine"
-            raise CrossoverError(f"Ray cannot be reached or started ({where}): {error}") from error
+        _connect(os.environ.get("RAY_ADDRESS") or "local")
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    try:
+        if _HOST_AND_PORT.fullmatch(address):  # Ray itself tries for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_SECONDS).close()
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        where = "Ray cannot be started on this machine" if own else f"no Ray answers at RAY_ADDRESS = {address}"
+        remedy = "see the message" if own else "start it there, or unset RAY_ADDRESS to use this machine alone"
+        raise CrossoverError(f"{where} ({error}): {remedy}") from error
 
 
 def leg_resources(study: Study) -> PlacementGroupFactory:

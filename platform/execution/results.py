@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossover.platform.search.planner import Outcome
+from crossover.platform.search.plan import Outcome
 from crossover.trainers.durable import durable_file, writing
 from crossover.trainers.record import TrialRecord
 from crossover.trainers.rows import Evaluation, StopReason, TrialEnd

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from crossover.platform.execution.decisions import attempts
-from crossover.platform.execution.display import duration, render, trials_table
+from crossover.platform.execution.display import duration, render
 from crossover.platform.execution.lock import lock_holder
-from crossover.platform.execution.view import StudyView
+from crossover.platform.execution.view import StudyView, TrialView
 from crossover.platform.search.budget import attempt_seconds
 from crossover.platform.study import read_frozen
 from crossover.trainers.errors import CrossoverError
@@ -18,10 +19,17 @@ from crossover.trainers.errors import CrossoverError
 __all__ = ["print_status", "study_status"]
 
 _FILE_WIDTH = 180
+_WIDTH_FOR_REASONS = 118
+_WIDTH_FOR_IDS = 136
 
 
-def study_status(directory: Path) -> RenderableType:
+def study_status(directory: Path, width: int = _FILE_WIDTH) -> RenderableType:
     """The study's strata, trials and driver, to be printed.
+
+    Args:
+        directory: the study's folder.
+        width: columns there are. Where they are few, a trial's reason is one word, and its id is left out (`crossover
+            results` has it).
 
     Raises:
         CrossoverError: the folder holds no study.
@@ -36,7 +44,41 @@ def study_status(directory: Path) -> RenderableType:
     view = StudyView.of(read_frozen(directory).study)
     view.replay((line for lines in history for line in lines), directory, driver_alive=holder is not None)
     spent = f"{len(history)} attempt{'s' * (len(history) != 1)}, {duration(attempt_seconds(history))} so far"
-    return Group(render(view), Text(""), trials_table(view), Text(""), Text(f"{_driver(view, holder)}; {spent}"))
+    trials = [_trials(view, width), Text("")] if view.trials else []
+    return Group(render(view), Text(""), *trials, Text(f"{_driver(view, holder)}; {spent}"))
+
+
+def _trials(view: StudyView, width: int) -> Table:
+    """Every trial that was made, one line each."""
+    table = Table(box=None, pad_edge=False)
+    with_id, with_reason = width >= _WIDTH_FOR_IDS, width >= _WIDTH_FOR_REASONS
+    if with_id:
+        table.add_column("id", no_wrap=True)
+    table.add_column("trial", overflow="fold")
+    for name in ("state", "epoch", "best bits/byte"):
+        table.add_column(name, no_wrap=True, justify="left" if name == "state" else "right")
+    table.add_column("why it ended", overflow="fold")
+    for trial in view.trials:
+        cells = (_name(trial, width), trial.state, _epoch(trial), _best(trial))
+        why = Text(trial.why if with_reason else trial.stop_reason or "")
+        table.add_row(*((trial.trial_id,) if with_id else ()), *cells, why)
+    return table
+
+
+def _name(trial: TrialView, width: int) -> Text:
+    """Values alone where there is little room: the table of strata above says what they are."""
+    values = (word.rpartition("=")[2] for word in trial.name.split())
+    return Text(trial.name if width >= _FILE_WIDTH else " ".join(values))
+
+
+def _epoch(trial: TrialView) -> str:
+    return "-" if trial.epoch is None else f"{trial.epoch:.1f}"
+
+
+def _best(trial: TrialView) -> str:
+    if trial.best is None:
+        return "-"
+    return f"{trial.best:.4f}" + ("" if trial.best_se is None else f" ± {trial.best_se:.4f}")
 
 
 def _driver(view: StudyView, holder: str | None) -> str:
@@ -52,4 +94,4 @@ def print_status(directory: Path, console: Console | None = None) -> None:
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, _FILE_WIDTH)
-    console.print(study_status(Path(directory)))
+    console.print(study_status(Path(directory), console.width))

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from crossover.platform.search.planner import Finished, Leg, LegStatus, Planner, Wait
+from crossover.platform.search.plan import Finished, Leg, LegStatus, Wait
+from crossover.platform.search.planner import Planner
 
 __all__ = ["LegObserver", "TuneSearcher"]
 

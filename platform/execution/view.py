@@ -30,13 +30,21 @@ TrialState = Literal["waiting", "running", "paused", "done", "failed"]
 
 @dataclass
 class TrialView:
-    """One trial, as far as it has come."""
+    """One trial, as far as it has come.
+
+    Attributes:
+        best: validation bits per byte of the best evaluation, `best_se` its error, `best_epoch` its epoch.
+        rise: nats per token of the last evaluation over the best one, and the error of that.
+        evidence: why it ended, in the record's words.
+    """
 
     trial_id: str
     name: str
     state: TrialState = "waiting"
     best: float | None = None
     best_se: float | None = None
+    best_epoch: float | None = None
+    rise: tuple[float, float] | None = None
     last: float | None = None
     epoch: float | None = None
     fraction: float = 0.0
@@ -50,11 +58,24 @@ class TrialView:
         """It will not run again."""
         return self.state in ("done", "failed")
 
+    @property
+    def why(self) -> str:
+        """Why it ended, in one short line; the whole sentence is `evidence`."""
+        if self.stop_reason is None:
+            return ""
+        if self.stop_reason == "overfit" and self.rise is not None and self.best_epoch is not None:
+            rise, error = self.rise
+            return f"overfit: +{rise:.3f} ± {error:.3f} nats over the best at epoch {self.best_epoch:.3g}"
+        first = next(iter(self.evidence.splitlines()), "").split("; ")[0].split(" (")[0]
+        return f"{self.stop_reason}: {first}"
+
     def take_row(self, row: Mapping[str, Any]) -> None:
         """An evaluation."""
         self.epoch, self.last = row["epoch"], row["val_bits_per_byte"]
+        self.rise = (row["rise_over_best"], row["rise_over_best_se"])
         if row["val_loss"] <= row["best_val_loss"]:
             self.best, self.best_se = row["val_bits_per_byte"], row["val_bits_per_byte_se"]
+            self.best_epoch = row["epoch"]
 
     def take_progress(self, progress: Progress) -> None:
         """What a poll told."""

@@ -11,18 +11,17 @@ more. Only one leg of a trial lives at a time, and never more legs than slots.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Literal, Protocol
+from typing import Literal
 
 from crossover.platform.execution.decisions import Decision, LegEnded, LegStarted, Suggested
-from crossover.platform.search.schedulers import Scheduler, Standing
-from crossover.platform.search.searchers import Searcher
+from crossover.platform.search.plan import Finished, Leg, LegStatus, Outcome, Plan, Results, StratumPlan, Wait
+from crossover.platform.search.schedulers import Standing
 from crossover.search_spaces import Scalar
-from crossover.trainers.rows import StopReason
 
-__all__ = ["MAX_FAILURES", "Finished", "Leg", "Outcome", "Plan", "Planner", "Results", "StratumPlan", "Wait"]
+__all__ = ["MAX_FAILURES", "Planner"]
 
 MAX_FAILURES = 1
 """How often a trial is tried again after a failure, from its newest checkpoint."""
@@ -30,89 +29,6 @@ MAX_FAILURES = 1
 _DRAWS = 2_000  # before a stratum counts as having no more; the last of 100 points is missed once in 2 * 10^8
 
 State = Literal["waiting", "running", "interrupted", "paused", "promoted", "ended"]
-LegStatus = Literal["ended", "paused", "interrupted", "failed"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a trial's record says of it.
-
-    Args:
-        ended: it has an end.
-        value: best validation bits per byte so far; None where there is none, or none that is finite.
-        flops: of training and evaluation so far.
-    """
-
-    ended: bool
-    value: float | None
-    flops: float = 0.0
-
-
-class Results(Protocol):
-    """The trials' own records."""
-
-    def outcome(self, trial_id: str) -> Outcome:
-        """What is on disk now; a trial that has not started has nothing."""
-
-    def close(self, trial_id: str, reason: StopReason, evidence: str) -> None:
-        """Writes the end of a trial that cannot or shall not write it itself."""
-
-
-class StratumPlan(Protocol):
-    """What is to be done in one stratum."""
-
-    @property
-    def label(self) -> str:
-        """Unique among the strata."""
-
-    @property
-    def settings(self) -> Mapping[str, Scalar]:
-        """Values of the scientific axes."""
-
-    @property
-    def num_configurations(self) -> int:
-        """How many configurations are searched."""
-
-    @property
-    def searcher(self) -> Searcher:
-        """Suggests them."""
-
-    def identify(self, settings: Mapping[str, Scalar], repeat: int) -> tuple[str, str]:
-        """Trial id and configuration hash of a repeat."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study asks of the planner."""
-
-    strata: Sequence[StratumPlan]
-    scheduler: Scheduler
-    repeats: int
-    final_repeats: int
-
-
-@dataclass(frozen=True)
-class Leg:
-    """One trial, from its newest checkpoint to `until_tokens`, or to its end where that is None."""
-
-    suggested: Suggested
-    leg: int
-    until_tokens: int | None
-
-    @property
-    def trial_id(self) -> str:
-        """Identity of the trial."""
-        return self.suggested.trial_id
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Nothing to start until a leg ends."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Nothing is left to start, and nothing runs."""
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from crossover.platform.search.planner import Plan
+from crossover.platform.search.plan import Plan
 from crossover.platform.search.schedulers import get_scheduler
 from crossover.platform.search.searchers import Searcher, make_searcher
 from crossover.platform.study import Study

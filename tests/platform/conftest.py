@@ -58,6 +58,7 @@ def tiny_document(corpus: Path, **changes: Any) -> dict[str, Any]:
             "evaluation.validation_windows": 16,
             "evaluation.test_windows": 16,
             "execution.precision": "float32",
+            "execution.threads": 1,
             "checkpoint.poll_seconds": 0.05,
         },
         "axes": {

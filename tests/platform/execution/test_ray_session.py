@@ -48,6 +48,14 @@ def test_leg_takes_what_the_study_says(tiny_study: MakeStudy) -> None:
     assert both.bundles == [{"CPU": 1.0, "GPU": 0.5}]
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "no-such-host.invalid:6379"])
+def test_cluster_that_does_not_answer_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(CrossoverError, match=f"no Ray answers at RAY_ADDRESS = {address}"), ray_session():
+        pass
+
+
 @pytest.mark.ray
 def test_session_that_is_there_is_used_and_left(ray_session_of_tests: None) -> None:
     before = {name: value for name, value in os.environ.items() if name.startswith("TUNE_")}

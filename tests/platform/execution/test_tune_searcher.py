@@ -10,7 +10,7 @@ from execution_examples import suggested
 from ray.tune.search import Searcher
 
 from crossover.platform.execution.tune_searcher import TuneSearcher
-from crossover.platform.search.planner import Finished, Leg, Wait
+from crossover.platform.search.plan import Finished, Leg, Wait
 
 
 class Planner:

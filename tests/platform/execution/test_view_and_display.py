@@ -46,6 +46,25 @@ def test_page_says_what_is_planned_running_and_best(tiny_study: MakeStudy) -> No
     assert view.fraction == pytest.approx(0.5 / 16)
 
 
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (100, 30), (200, 60)])
+def test_page_fits_the_terminal_and_keeps_its_numbers(tiny_study: MakeStudy, width: int, height: int) -> None:
+    axis = {"grid": [2**power for power in range(8, 11)], "role": "scientific"}
+    view = StudyView.of(tiny_study(axes__data__unique_tokens=axis, search__trials=20))
+    for number in range(16):
+        label = list(view.strata)[number % 2]
+        trial = view.made(suggested(str(number), number=number, stratum_label=label))
+        trial.state = "running"
+        trial.take_row(evaluation(1, 1.2345, 1.2345).model_dump())
+        view.say("words " * 60)
+    console = Console(file=io.StringIO(), width=width, height=height)
+    console.print(render(view, console.size))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    assert sum("2.4690 ± 0.0100" in line for line in lines) == 2
+    assert any("more" in line for line in lines)
+
+
 def test_loss_that_is_not_finite_is_never_the_best(tiny_study: MakeStudy) -> None:
     trial = StudyView.of(tiny_study()).made(suggested("a"))
     trial.take_row(evaluation(1, math.nan, math.nan).model_dump())

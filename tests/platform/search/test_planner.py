@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossover.platform.execution.decisions import Decision, LegEnded, LegStarted, Suggested
-from crossover.platform.search.planner import Finished, Leg, Outcome, Plan, Planner, Wait
+from crossover.platform.search.plan import Finished, Leg, Outcome, Plan, Wait
+from crossover.platform.search.planner import Planner
 from crossover.platform.search.schedulers import NoScheduler, RungDecision, Scheduler, Standing
 from crossover.platform.search.searchers import Searcher, make_searcher
 from crossover.search_spaces import Axis, Scalar, Space, Stratum
