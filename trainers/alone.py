@@ -15,11 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
-
 from crossover.trainers.config import TrialConfig, config_from_dotted
 from crossover.trainers.errors import ConfigError
 from crossover.trainers.loop import train
+from crossover.trainers.plain_yaml import YamlError, parse_yaml
 from crossover.trainers.rows import Evaluation, TrialEnd
 from crossover.trainers.run import Progress, StopRequest
 
@@ -77,12 +76,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
         ConfigError: the file cannot be read, is no mapping, or a setting is wrong; the message names it.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        detail = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise ConfigError(f"{path} cannot be read: {detail}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        content = parse_yaml(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except YamlError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path} holds {'nothing' if content is None else type(content).__name__}, but must hold a mapping of "
@@ -92,21 +90,6 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
     settings.update(_parsed(override) for override in overrides)
     _refuse_values_that_hold_others(settings)
     return config_from_dotted(settings)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """The safe loader, to which a key given twice is an error: one of the two would be ignored."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(problem=f"the key {key!r} is no text{key_node.start_mark}")
-            if key in seen:
-                raise yaml.constructor.ConstructorError(problem=f"{key} is set twice{key_node.start_mark}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def _flattened(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -123,11 +106,11 @@ def _flattened(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
 def _parsed(override: str) -> tuple[str, Any]:
     path, equals, value = override.partition("=")
     if not equals or not path.strip():
-        raise ConfigError(f"--set {override} is no key=value: give a dotted path and a value, as seed=1")
+        raise ConfigError(f"--set {override[:80]} is no key=value: give a dotted path and a value, as seed=1")
     try:
-        return path.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: the value is no YAML") from None
+        return path.strip(), parse_yaml(value)
+    except YamlError as error:
+        raise ConfigError(f"--set {path}: {error}") from None
 
 
 def _refuse_values_that_hold_others(settings: Mapping[str, Any]) -> None:
