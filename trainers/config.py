@@ -57,11 +57,17 @@ class ModelConfig(Section):
     size: str | None = Field(
         default=None, description="Parameters in matrix products, as 400k or 5M; the shape nearest to it is taken."
     )
-    num_layers: int | None = Field(default=None, gt=0, description="Transformer blocks.")
-    width: int | None = Field(default=None, gt=0, description="Width D of the residual stream.")
-    num_heads: int | None = Field(default=None, gt=0, description="Attention heads; by default heads of 32 to 64.")
-    num_kv_heads: int | None = Field(default=None, gt=0, description="Key-value heads; fewer than heads is GQA.")
-    mlp_width: int | None = Field(default=None, gt=0, description="Hidden width of SwiGLU; by default 8/3 D.")
+    num_layers: int | None = Field(default=None, gt=0, le=10_000, description="Transformer blocks.")
+    width: int | None = Field(default=None, gt=0, le=1_000_000, description="Width D of the residual stream.")
+    num_heads: int | None = Field(
+        default=None, gt=0, le=1_000_000, description="Attention heads; by default heads of 32 to 64."
+    )
+    num_kv_heads: int | None = Field(
+        default=None, gt=0, le=1_000_000, description="Key-value heads; fewer than heads is GQA."
+    )
+    mlp_width: int | None = Field(
+        default=None, gt=0, le=10_000_000, description="Hidden width of SwiGLU; by default 8/3 D."
+    )
     tie_embeddings: bool = Field(default=False, description="Output head shares the input table.")
     rope_base: float = Field(default=10_000.0, gt=0, description="Base of the rotary frequencies.")
     init_std: float = Field(default=0.02, gt=0, description="Standard deviation of the initial weights.")
@@ -129,8 +135,8 @@ class AveragingConfig(Section):
 class EvaluationConfig(Section):
     """What is measured, and when."""
 
-    first_epoch: float = Field(default=1.0, gt=0, description="Epochs to the first evaluation.")
-    ratio: float = Field(default=1.25, gt=1, description="Ratio of the epochs of two evaluations in a row.")
+    first_epoch: float = Field(default=1.0, ge=1e-6, le=1e6, description="Epochs to the first evaluation.")
+    ratio: float = Field(default=1.25, ge=1.001, le=1e6, description="Ratio of the epochs of two evaluations in a row.")
     validation_windows: int = Field(default=256, ge=2, description="Windows scored at each evaluation.")
     test_windows: int = Field(default=1024, ge=2, description="Windows scored once, at the chosen checkpoint.")
     masks_per_window: int = Field(default=2, ge=2, description="Monte-Carlo masks a validation window, for bounds.")
@@ -144,7 +150,11 @@ class StoppingConfig(Section):
     rule: Literal["overfit", "none"] = Field(default="overfit", description="overfit, or none.")
     patience: int = Field(default=3, ge=1, description="Evaluations in a row that must agree.")
     min_rise: float = Field(default=0.01, ge=0, description="Smallest rise over the best that counts, nats a token.")
-    z: float = Field(default=2.0, ge=0, description="Paired standard errors that a rise must exceed.")
+    z: float = Field(
+        default=2.0,
+        ge=0,
+        description="Paired standard errors that a rise must exceed, beyond what the choice of the best explains.",
+    )
     plateau_evaluations: int | None = Field(
         default=None, ge=2, description="Evaluations without a new best after which it ends as a plateau; null: off."
     )

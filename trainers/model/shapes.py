@@ -115,7 +115,7 @@ def parse_size(size: str) -> int:
     Raises:
         ConfigError: it is no such size.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMbB]?)", size.strip())
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)([kKmMbB]?)", size.strip())
     if match is None:
         raise ConfigError(
             f"model.size is {size!r}, but must be a number with k, M or B: set it as 400k, 5M or 1.3B, "
