@@ -139,10 +139,12 @@ class Axis(BaseModel):
 
 def _check_domain(kind: str, values: tuple[Any, ...]) -> None:
     if kind in ("choice", "grid"):
-        shown = [str(value) for value in values]
-        twice = next((text for text in shown if shown.count(text) > 1), None)
-        if twice is not None:
-            raise ValueError(f"{kind} has the value {twice} twice: name each value once")
+        seen: set[object] = set()
+        for value in values:
+            meanings = {(isinstance(value, bool), value), str(value)}
+            if meanings & seen:
+                raise ValueError(f"{kind} has the value {value} twice: name each value once")
+            seen |= meanings
         return
     low, high = values
     if not low < high:

@@ -61,26 +61,18 @@ def _condition_mistakes(
         if not isinstance(other.domain, Choice | Integer):
             yield f"{where}: a condition needs an axis with choice, grid or integer, and that one has {other.kind}"
             return
-    yield from _values_never_taken(where, axis.allowed(name), _values_of(name, axes, fixed))
+    yield from _values_never_taken(where, axis.allowed(name), name, axes, fixed)
 
 
-def _values_of(name: str, axes: Mapping[str, Axis], fixed: Mapping[str, Scalar]) -> list[Scalar] | Integer:
-    if name not in axes:
-        return [fixed[name]]
-    domain = axes[name].domain
-    if isinstance(domain, Integer) and name not in fixed:
-        return domain
-    return [*(domain.values or ()), *([fixed[name]] if name in fixed else [])]
-
-
-def _values_never_taken(where: str, wanted: tuple[Scalar, ...], known: list[Scalar] | Integer) -> Iterator[str]:
+def _values_never_taken(
+    where: str, wanted: tuple[Scalar, ...], name: str, axes: Mapping[str, Axis], fixed: Mapping[str, Scalar]
+) -> Iterator[str]:
+    domain = axes[name].domain if name in axes else Choice(())
+    held = [fixed[name]] if name in fixed else []
+    known = [str(value) for value in [*(domain.values or ()), *held]]
+    listed = ", ".join(known[:8])
+    if isinstance(domain, Integer):
+        listed = ", ".join([f"{domain.low} to {domain.high}", *map(str, held)])
     for value in wanted:
-        if isinstance(known, Integer):
-            possible = isinstance(value, int) and known.low <= value <= known.high
-            listed = f"{known.low} to {known.high}"
-        else:
-            possible = any(same(value, other) for other in known)
-            listed = ", ".join(str(other) for other in known[:8])
-        if not possible:
-            texts = [] if isinstance(known, Integer) else [str(other) for other in known]
-            yield f"{where}: the value {value} never occurs there (it takes {listed}){near(str(value), texts)}"
+        if not domain.takes(value) and not any(same(value, other) for other in held):
+            yield f"{where}: the value {value} never occurs there (it takes {listed}){near(str(value), known)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from crossover.search_spaces.domains import Scalar, same
+from crossover.search_spaces.domains import Scalar
 from crossover.search_spaces.space import Space, Stratum
 
 __all__ = ["corners", "pair_corners"]
@@ -36,10 +36,8 @@ def _conditions(space: Space, stratum: Stratum, path: str) -> dict[str, Scalar]:
     reachable = space.nuisance(stratum)
     for name in space.axes[path].when:
         if name in reachable:
-            values = space.axes[name].domain.values or ()
-            allowed = space.axes[path].allowed(name)
-            found = [value for value in values if any(same(value, wanted) for wanted in allowed)]
-            needed[name] = found[0] if found else allowed[0]
+            domain, allowed = space.axes[name].domain, space.axes[path].allowed(name)
+            needed[name] = next((value for value in allowed if domain.takes(value)), allowed[0])
             needed |= _conditions(space, stratum, name)
     return needed
 

@@ -40,6 +40,9 @@ class Domain(Protocol):
     def corners(self) -> tuple[Scalar, ...]:
         """The values that a check of the whole domain must try: all of them, or both ends."""
 
+    def takes(self, value: Scalar) -> bool:
+        """Whether the value is one of them."""
+
     def suggest(self, path: str, source: Source) -> Scalar:
         """One value, asked of the source under the axis' path."""
 
@@ -54,6 +57,10 @@ class Choice:
     def corners(self) -> tuple[Scalar, ...]:
         """Every value."""
         return self.values
+
+    def takes(self, value: Scalar) -> bool:
+        """Whether the value is one of them."""
+        return any(same(value, other) for other in self.values)
 
     def suggest(self, path: str, source: Source) -> Scalar:
         """One of the values."""
@@ -81,6 +88,10 @@ class Uniform:
     def corners(self) -> tuple[Scalar, ...]:
         """Both ends."""
         return (self.low, self.high)
+
+    def takes(self, value: Scalar) -> bool:
+        """Whether the value is a number in the range."""
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def suggest(self, path: str, source: Source) -> Scalar:
         """A number, uniform in the range."""
@@ -114,6 +125,15 @@ class Integer:
     def corners(self) -> tuple[Scalar, ...]:
         """Both ends."""
         return (self.low, self.high)
+
+    def takes(self, value: Scalar) -> bool:
+        """Whether the value is a whole number in the range."""
+        return (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and self.low <= value <= self.high
+            and value == int(value)
+        )
 
     def suggest(self, path: str, source: Source) -> Scalar:
         """An integer, uniform in the range."""

@@ -128,9 +128,10 @@ class Space:
         return tuple(found)
 
     def _reachable(self, axis: Axis, name: str, known: Mapping[str, Scalar], found: Iterable[str]) -> bool:
-        values = self.axes[name].domain.values if name in found else None
-        candidates = [*([known[name]] if name in known else []), *(values or ())]
-        return any(same(value, wanted) for value in candidates for wanted in axis.allowed(name))
+        allowed = axis.allowed(name)
+        if name in known and any(same(known[name], wanted) for wanted in allowed):
+            return True
+        return name in found and any(self.axes[name].domain.takes(wanted) for wanted in allowed)
 
     def _make_strata(self) -> list[Stratum]:
         scientific = [path for path in self._order if self.axes[path].role == "scientific"]

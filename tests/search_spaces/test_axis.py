@@ -38,6 +38,7 @@ def test_each_form_gives_its_domain_and_is_written_back_as_it_was(written: dict[
         ({"choice": [math.nan]}, "must be finite"),
         ({"choice": [0.1, 0.2, 0.1]}, "0.1 twice"),
         ({"grid": ["1", 1]}, "1 twice"),
+        ({"choice": [1, 2, 1.0]}, "1.0 twice"),
         ({"choice": 3}, "must be a list (got 3)"),
         ({"choice": list(range(1_001))}, "at most 1000 items"),
         ({"uniform": [1, 0]}, "low must be below high"),

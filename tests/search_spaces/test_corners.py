@@ -38,3 +38,11 @@ def test_pairs_of_independent_axes_all_stand_together() -> None:
     for name in ("constant", "cosine", "wsd"):
         for batch in (8, 16):
             assert any({("schedule.name", name), ("batch", batch)} <= settings for settings in seen)
+
+
+def test_conditions_on_an_integer_of_any_range_are_reached() -> None:
+    behind = Axis(choice=[1, 2], role="nuisance", when={"steps": 7_000})
+    space = Space({"steps": Axis(integer=[1, 10_000], role="nuisance"), "behind": behind}, {"steps": 20_000})
+    (stratum,) = space.strata()
+    assert space.nuisance(stratum) == ("steps", "behind")
+    assert {"steps": 7_000, "behind": 2} in list(corners(space, stratum))

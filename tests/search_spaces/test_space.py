@@ -222,6 +222,10 @@ def test_optuna_is_a_source_and_repeats_itself_by_seed() -> None:
             "the value 10 never occurs there .it takes 0 to 9",
         ),
         (
+            {"i": Axis(integer=[0, 9], role="nuisance"), "a": Axis(choice=[1], role="nuisance", when={"i": True})},
+            "the value True never occurs there",
+        ),
+        (
             {f"a{i}": Axis(choice=list(range(11)), role="scientific") for i in range(3)},
             "more than 1000 strata",
         ),
