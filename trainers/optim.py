@@ -2,8 +2,8 @@
 
 Weight decay is on every matrix, the embedding table and the head included, and on no gain: what Megatron does, and
 so the studies that this platform repeats (arXiv 2511.03276, 2510.03280), and nanoGPT. OLMo 2 (arXiv 2501.00656)
-leaves the embedding table out, because small embeddings make large gradients in the first layers; behind our
-pre-norm this was not seen, and is not settled for the decays of 0.8 and more that repeated data wants.
+leaves the embedding table out, because small embeddings make large gradients in the first layers. Which is better
+here, at the decays of 0.8 and more that repeated data wants, was not measured.
 
 The state is tensors under parameter names, without pickle; rates are functions of the step and are not state.
 """

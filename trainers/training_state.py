@@ -70,7 +70,6 @@ class TrainingState:
         training_seconds_before: training seconds up to the last evaluation.
         step: optimizer steps done.
         tokens_seen: tokens trained, repeats counted.
-        num_evaluations: validations done, whose FLOPs count.
         learning_rate: of the last step.
         grad_norm: of the last gradient, before clipping; None before the first step.
         ending: why the trial ends, once that was decided by somebody else than its own history.
