@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -63,23 +62,15 @@ def test_automatic_device_is_the_processor_without_a_gpu(monkeypatch: pytest.Mon
     assert resolve(ExecutionConfig(), BIG).device == CPU
 
 
-def threads_in_a_new_process(expression: str) -> int:
-    code = (
-        "import torch; from crossover.trainers.config import ExecutionConfig;"
-        "from crossover.trainers.device import resolve;"
-        f"{expression}; print(torch.get_num_threads())"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
-    )
-    return int(done.stdout)
-
-
 def test_threads_of_one_run_are_not_left_to_the_next_in_the_same_process() -> None:
-    assert threads_in_a_new_process("resolve(ExecutionConfig(threads=2), 1).activate()") == 2
-    both = "resolve(ExecutionConfig(threads=2), 1).activate(); resolve(ExecutionConfig(), 1).activate()"
-    assert threads_in_a_new_process(both) == 1
+    before, given = torch.get_num_threads(), int(os.environ["OMP_NUM_THREADS"])
+    try:
+        resolve(ExecutionConfig(threads=given + 1), BIG).activate()
+        assert torch.get_num_threads() == given + 1
+        resolve(ExecutionConfig(), BIG).activate()
+        assert torch.get_num_threads() == given
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_resolving_changes_nothing() -> None:
