@@ -7,6 +7,7 @@ at 35k parameters, 1.1 at 160k, 1.3 at 470k, 1.5 at 1M, 1.9 at 4.7M.
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import resource
 import sys
@@ -49,6 +50,7 @@ class Runtime:
     def activate(self) -> None:
         """Give this process its number of threads, and start the measure of peak memory anew where that is possible."""
         torch.set_num_threads(self.threads)
+        _return_free_memory()
         _reset_peak_memory(self.device)
 
     def autocast(self) -> torch.autocast:
@@ -111,6 +113,16 @@ def _has_native_bfloat16(device: torch.device) -> bool:
 
 def _processor_name() -> str:
     return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())
+
+
+def _return_free_memory() -> None:
+    """Back to the system with what earlier runs of this process freed.
+
+    glibc keeps a pool of free memory for each thread, and in a reused worker every run is a new thread: after 8 short
+    runs of 0.4M parameters the process held 613 MB, and 465 after this.
+    """
+    with suppress(AttributeError, OSError):  # no glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reset_peak_memory(device: torch.device) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,25 @@ def test_activation_starts_the_measure_of_peak_memory_anew() -> None:
     if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("this kernel has no writable /proc/self/clear_refs")
     assert peak_memory_bytes(CPU) < with_block - 100_000_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what threads have freed")
+def test_activation_returns_what_the_thread_of_an_earlier_run_freed() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    kept: list[bytearray] = []
+
+    def run() -> None:
+        blocks = [bytearray(20_000) for _ in range(5_000)]
+        kept.extend(blocks[::100])
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    before = resident()
+    resolve(ExecutionConfig(device="cpu", threads=torch.get_num_threads()), BIG).activate()
+    assert resident() < before - 50_000_000
 
 
 @pytest.mark.gpu
