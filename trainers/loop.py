@@ -179,8 +179,8 @@ class _Leg:
 
     def _finish(self, ending: StopRequest) -> TrialEnd:
         """Scores the test windows once, at the best averaged weights, and writes the end."""
+        self.save()  # if the test is cut off, what was decided stands, and what is asked meanwhile changes nothing
         self._ask("testing")
-        self.save()  # a request to end is not asked for again if the test is cut off
         test = None
         if self.best is not None:
             self.state.set_weights(read_tensors(self.writer.record.best_weights()))

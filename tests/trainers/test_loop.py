@@ -220,6 +220,20 @@ def test_a_final_request_outlives_a_kill_during_the_test(
     assert (leg.end.stop_reason, TrialRecord(tmp_path).evaluations()[-1].step) == ("budget", 7)
 
 
+def test_a_request_during_the_test_does_not_change_why_the_trial_ended(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(progress: Progress) -> StopRequest | None:
+        return StopRequest("budget", "spent") if progress.activity == "testing" else None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "finish", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(example.config(tiny_corpus), example.ScriptedRun(tmp_path, answer=stop))
+    leg = train(example.config(tiny_corpus), example.ScriptedRun(tmp_path, answer=stop))
+    assert leg.end is not None and leg.end.stop_reason == "completed"
+
+
 def nan_loss_from(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     train_step = loop.train_step
 
