@@ -154,12 +154,12 @@ def stratified_counts(rng: np.random.Generator, tokens: Integers, num_masks: int
 
 def masked_nats(rng: np.random.Generator, nll_WL: Floats, rise: float, k_WM: Integers, tokens: Integers) -> Floats:
     """n/k times the nats of k tokens hidden at random, each of which costs more the more are hidden."""
-    nats = np.zeros(k_WM.shape)
-    for w, n in enumerate(tokens):
-        for m, k in enumerate(k_WM[w]):
-            hidden = rng.permutation(n)[:k]
-            nats[w, m] = n / k * (nll_WL[w, hidden] * (1 + rise * k / n)).sum()
-    return nats
+    position_L, n_W1 = np.arange(nll_WL.shape[1]), tokens[:, None]
+    key_WML = np.where(position_L < n_W1[:, None], rng.random((*k_WM.shape, len(position_L))), 2.0)
+    shuffled_WML = np.take_along_axis(nll_WL[:, None], key_WML.argsort(axis=-1), axis=-1)
+    hidden_WM = (shuffled_WML * (position_L < k_WM[:, :, None])).sum(axis=-1)
+    nats_WM: Floats = n_W1 / k_WM * hidden_WM * (1 + rise * k_WM / n_W1)
+    return nats_WM
 
 
 @pytest.mark.parametrize("num_masks", [2, 4])
