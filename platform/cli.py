@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from enum import Enum, StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(help="Prepare corpora.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(data_app, name="data", short_help="Prepare corpora: crossover data prepare.")
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
@@ -57,7 +58,22 @@ class Undecodable(Enum):
     replace = "replace"
 
 
-@app.command()
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"crossover {version('crossover')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Finds what to train when unique data runs out: which objective, how large, for how many epochs."""
+
+
+@app.command(short_help="Run a study, or resume it.")
 def run(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a built-in study.")],
     storage: Annotated[Path | None, typer.Option(help="Folder of studies; the study gets a folder in it.")] = None,
@@ -67,13 +83,15 @@ def run(
     ] = False,
 ) -> None:
     """Run a study, or resume it: the same command again goes on where it stopped."""
-    from crossover.platform.execution.launch import run_study
     from crossover.platform.study import read_study
 
-    raise typer.Exit(run_study(read_study(study, overrides or ()), storage=storage, dry_run=dry_run))
+    checked = read_study(study, overrides or ())
+    from crossover.platform.execution.launch import run_study  # loads torch and Ray: seconds
+
+    raise typer.Exit(run_study(checked, storage=storage, dry_run=dry_run))
 
 
-@app.command()
+@app.command(short_help="Train one configuration without a study.")
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of one training run.")],
     output: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/<name of the file>.")] = None,
@@ -85,7 +103,7 @@ def train(
     raise typer.Exit(run_config(config, output, overrides or ()))
 
 
-@app.command()
+@app.command(short_help="Print where a study stands.")
 def status(directory: StudyFolder) -> None:
     """Where a study stands, from its files alone: works while it runs elsewhere."""
     from crossover.platform.execution.status import print_status
@@ -107,7 +125,7 @@ def results(
     write_table(getattr(tables, table.value), format.value, output)
 
 
-@app.command()
+@app.command(short_help="Print the answer, write the report.")
 def report(
     directory: StudyFolder,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON instead.")] = False,
@@ -115,11 +133,13 @@ def report(
     """Write the study's report: one HTML page that works offline, and the figures as SVG and PNG."""
     from crossover.platform.analysis import answer, load_study, print_answer, write_report
 
+    found = answer(load_study(directory))
     if as_json:
-        typer.echo(answer(load_study(directory)).to_json())
+        typer.echo(found.to_json())
         return
-    print_answer(directory)
-    typer.echo(f"report: {write_report(directory)}")
+    page = write_report(directory)
+    print_answer(found)
+    typer.echo(f"\nreport: {page}")
 
 
 @app.command()
@@ -139,7 +159,7 @@ def schema() -> None:
     typer.echo(study_schema_text(), nl=False)
 
 
-@data_app.command("prepare")
+@data_app.command("prepare", short_help="Turn text into a corpus.")
 def data_prepare(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Text files and folders of them.")],
     output: Annotated[Path, typer.Option(help="Folder of the prepared corpus; made by this command.")],
