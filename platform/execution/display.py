@@ -1,5 +1,7 @@
 """What a user sees of a running study: a live page on a terminal, one plain line an event elsewhere.
 
+The page has a table of what runs, so evaluations are no events there; elsewhere one of them is said now and then.
+
 Showing never disturbs running: what goes wrong here is logged once, and the display is off from then on.
 """
 
@@ -16,13 +18,14 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from crossover.platform.execution.view import StratumView, StudyView, TrialView
+from crossover.platform.execution.view import Event, StratumView, StudyView, TrialView
 
-__all__ = ["StudyDisplay", "duration", "render", "trials_table"]
+__all__ = ["StudyDisplay", "duration", "render"]
 
 _log = logging.getLogger(__name__)
 _MAX_RUNNING = 12
 _MAX_EVENTS = 6
+_DETAIL_SECONDS = 10.0
 _FIXED_LINES = 8  # headings, what is left out, and the footer
 _NUMBERS_WIDTH = 48  # of the columns beside the name
 
@@ -43,6 +46,7 @@ class StudyDisplay:
         self._live = Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else None
         self._shown_events = view.num_events
         self._shown = 0.0
+        self._detail_shown = -_DETAIL_SECONDS
         self._works = True
 
     def start(self) -> None:
@@ -75,8 +79,12 @@ class StudyDisplay:
             return
         new = self._view.num_events - self._shown_events
         self._shown_events = self._view.num_events
-        for when, text in list(self._view.events)[-new:] if new else ():
-            self._console.print(f"{_clock(when)} {self._view.fraction:4.0%} {text}", markup=False, soft_wrap=True)
+        for event in list(self._view.events)[-new:] if new else ():
+            if event.detail and event.time - self._detail_shown < _DETAIL_SECONDS:
+                continue
+            self._detail_shown = event.time if event.detail else self._detail_shown
+            line = f"{_clock(event.time)} {self._view.fraction:4.0%} {event.text}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def render(view: StudyView, size: ConsoleDimensions | None = None) -> RenderableType:
@@ -96,8 +104,8 @@ def render(view: StudyView, size: ConsoleDimensions | None = None) -> Renderable
     parts: list[RenderableType] = [_strata(view, [s for s in view.strata.values() if s in strata])]
     if view.running:
         parts.append(_running(view, num_running))
-    if view.events:
-        parts.append(_events(view, max(1, min(_MAX_EVENTS, lines))))
+    if events := [event for event in view.events if not event.detail]:
+        parts.append(_events(events[-max(1, min(_MAX_EVENTS, lines)) :]))
     parts.append(_footer(view))
     return Group(*parts)
 
@@ -112,22 +120,10 @@ def _fitting(names: Sequence[str], width: int, lines: int) -> int:
     return max(1, sum(height <= lines for height in heights))
 
 
-def trials_table(view: StudyView) -> Table:
-    """Every trial that was made, one line each."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("id", "trial", "state", "epoch", "best bits/byte", "why it stopped"):
-        table.add_column(name, no_wrap=name in ("id", "state", "epoch", "best bits/byte"), overflow="fold")
-    for trial in view.trials:
-        reason = Text(f"{trial.stop_reason}: {trial.evidence}" if trial.stop_reason else "")
-        epoch = _number(trial.epoch, ".1f")
-        table.add_row(trial.trial_id, Text(trial.name), trial.state, epoch, _best(trial), reason)
-    return table
-
-
 def _table(first: str, *others: str) -> Table:
-    """Others keep their width, the first column gets what is left."""
-    table = Table(box=None, pad_edge=False, expand=True)
-    table.add_column(first, ratio=1, overflow="fold")
+    """Others keep their width; where there is little room, the first column is folded."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first, overflow="fold")
     for name in others:
         table.add_column(name, no_wrap=True, justify="left" if name == "doing" else "right")
     return table
@@ -160,13 +156,13 @@ def _running(view: StudyView, limit: int) -> Table:
     return table
 
 
-def _events(view: StudyView, limit: int) -> RenderableType:
-    lines = [f"{_clock(when)} {text}" for when, text in list(view.events)[-limit:]]
+def _events(events: Sequence[Event]) -> RenderableType:
+    lines = [f"{_clock(event.time)} {event.text}" for event in events]
     return Group(*(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines))
 
 
 def _footer(view: StudyView) -> RenderableType:
-    left = view.seconds_left()
+    left = None if view.stopping else view.seconds_left()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
     bar = Progress(*columns, auto_refresh=False)
     bar.add_task("all trials", total=1000, completed=round(1000 * view.fraction))

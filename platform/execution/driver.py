@@ -83,7 +83,7 @@ class StudyDriver:
         self.budget.note(leg.trial_id, row["train_flops"] + row["eval_flops"])
         rise = "" if trial.best is None or trial.last == trial.best else f", best {trial.best:.4f}"
         validation = f"validation {row['val_bits_per_byte']:.4f} bits/byte"
-        self.view.say(f"{trial.name}: epoch {row['epoch']:.1f}, {validation}{rise}")
+        self.view.say(f"{trial.name}: epoch {row['epoch']:.1f}, {validation}{rise}", detail=True)
         self._keep_budget()
 
     def leg_ended(self, leg: Leg, status: LegStatus, error: str | None) -> None:
@@ -95,7 +95,8 @@ class StudyDriver:
         if end is not None:
             trial.take_end(end)
             self.budget.note(leg.trial_id, end.train_flops + end.eval_flops)
-            self.view.say(f"ended: {trial.name}, {end.stop_reason}: {end.stop_evidence}")
+            best = "" if trial.best is None else f", best {trial.best:.4f} bits/byte"
+            self.view.say(f"ended: {trial.name}{best}, {trial.why}")
         elif status == "failed":
             self.view.say(f"failed, and will be tried once more: {trial.name}: {error}")
         else:

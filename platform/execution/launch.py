@@ -171,7 +171,9 @@ class _Attempt:
         failed = sum(trial.state == "failed" for trial in self._view.trials)
         words = f"; {failed} of {len(self._view.trials)} trials failed" if failed else ""
         self._say(f"study {self._study.name} is finished ({reason}){words}: {self._folder.path}")
-        return self._exit_code()
+        if (code := self._exit_code()) == DONE:
+            self._say(f"its answer: crossover report {self._folder.path}")
+        return code
 
     def _exit_code(self) -> int:
         if any(trial.best is not None and trial.state != "failed" for trial in self._view.trials):
@@ -180,7 +182,7 @@ class _Attempt:
         return NO_RESULT
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=not self._console.is_terminal)
 
 
 def _fit(driver: StudyDriver, context: TrialContext, display: StudyDisplay, attempt: int) -> None:

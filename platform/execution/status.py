@@ -44,8 +44,10 @@ def study_status(directory: Path, width: int = _FILE_WIDTH) -> RenderableType:
     view = StudyView.of(read_frozen(directory).study)
     view.replay((line for lines in history for line in lines), directory, driver_alive=holder is not None)
     spent = f"{len(history)} attempt{'s' * (len(history) != 1)}, {duration(attempt_seconds(history))} so far"
-    trials = [_trials(view, width), Text("")] if view.trials else []
-    return Group(render(view), Text(""), *trials, Text(f"{_driver(view, holder)}; {spent}"))
+    parts = [render(view), Text("")]
+    if view.trials:
+        parts += [_trials(view, width), Text("")]
+    return Group(*parts, Text(f"{_driver(view, holder)}; {spent}"))
 
 
 def _trials(view: StudyView, width: int) -> Table:
@@ -59,16 +61,10 @@ def _trials(view: StudyView, width: int) -> Table:
         table.add_column(name, no_wrap=True, justify="left" if name == "state" else "right")
     table.add_column("why it ended", overflow="fold")
     for trial in view.trials:
-        cells = (_name(trial, width), trial.state, _epoch(trial), _best(trial))
+        cells = (Text(trial.name), trial.state, _epoch(trial), _best(trial))
         why = Text(trial.why if with_reason else trial.stop_reason or "")
         table.add_row(*((trial.trial_id,) if with_id else ()), *cells, why)
     return table
-
-
-def _name(trial: TrialView, width: int) -> Text:
-    """Values alone where there is little room: the table of strata above says what they are."""
-    values = (word.rpartition("=")[2] for word in trial.name.split())
-    return Text(trial.name if width >= _FILE_WIDTH else " ".join(values))
 
 
 def _epoch(trial: TrialView) -> str:

@@ -23,9 +23,24 @@ from crossover.trainers.record import TrialRecord
 from crossover.trainers.rows import Evaluation, TrialEnd
 from crossover.trainers.run import Progress
 
-__all__ = ["StratumView", "StudyView", "TrialView", "trial_name"]
+__all__ = ["Event", "StratumView", "StudyView", "TrialView", "trial_name"]
 
 TrialState = Literal["waiting", "running", "paused", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        time: seconds since 1970.
+        text: what, in one line.
+        detail: one of very many, such as an evaluation.
+    """
+
+    time: float
+    text: str
+    detail: bool = False
 
 
 @dataclass
@@ -126,7 +141,7 @@ class StudyView:
     budget: str | None = None
     budget_fraction: float | None = None
     stopping: str | None = None
-    events: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=200))
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=200))
     num_events: int = 0
     started: float = field(default_factory=time.monotonic)
     _trials: dict[str, TrialView] = field(default_factory=dict)
@@ -171,9 +186,9 @@ class StudyView:
         """What is counted as this attempt's pace starts here."""
         self.started, self._fraction_at_start = time.monotonic(), max(self.fraction, self.budget_fraction or 0.0)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, detail: bool = False) -> None:
         """Something that a user wants to know has happened."""
-        self.events.append((time.time(), text))
+        self.events.append(Event(time.time(), text, detail))
         self.num_events += 1
 
     def trial(self, trial_id: str) -> TrialView:
@@ -214,9 +229,17 @@ class StudyView:
 
 
 def trial_name(line: Suggested) -> str:
-    """Short and readable: stratum, number of the configuration, seed where there are several."""
+    """Short and readable: stratum, number of the configuration, seed where there are several.
+
+    Of the stratum's label words stand alone (`tuned masked_diffusion`), numbers keep their name (`unique_tokens=8192`).
+    """
     repeat = f" seed {line.repeat}" if line.repeat else ""
-    return f"{line.stratum_label} #{line.number}{repeat}"
+    return f"{' '.join(map(_word, line.stratum_label.split()))} #{line.number}{repeat}"
+
+
+def _word(part: str) -> str:
+    value = part.partition("=")[2]
+    return value if value[:1].isalpha() and value not in ("true", "false", "null") else part
 
 
 def _read_record(trial: TrialView, record: TrialRecord) -> None:

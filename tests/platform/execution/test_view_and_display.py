@@ -19,6 +19,7 @@ from crossover.platform.execution.view import StudyView
 from crossover.trainers.errors import CrossoverError
 from crossover.trainers.record import RecordPaths
 from crossover.trainers.record_writer import RecordWriter
+from crossover.trainers.rows import TrialEnd
 from crossover.trainers.run import Progress
 
 MakeStudy = Callable[..., Any]
@@ -41,7 +42,16 @@ def test_page_says_what_is_planned_running_and_best(tiny_study: MakeStudy) -> No
     trial.take_row(evaluation(6, 1.2, 1.0).model_dump())
     view.say("something happened [sic]")
     page = shown(view)
-    for expected in ("objective=autoregressive #1", "50%", "1,234", "2.4000", "2.0000 ± 0.0100", "validating", "[sic]"):
+    for expected in (
+        "objective=autoregressive",
+        "autoregressive #1",
+        "50%",
+        "1,234",
+        "2.4000",
+        "2.0000 ± 0.0100",
+        "validating",
+        "[sic]",
+    ):
         assert expected in page
     assert view.fraction == pytest.approx(0.5 / 16)
 
@@ -87,6 +97,44 @@ def test_plain_output_has_one_line_an_event_and_repeats_none(tiny_study: MakeStu
     display.stop()
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line.split()[2] for line in lines] == ["first", "second"]
+
+
+def test_evaluations_are_said_now_and_then_and_are_no_events_on_the_page(
+    tiny_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(1000, 2000, 4))
+    monkeypatch.setattr("crossover.platform.execution.view.time.time", lambda: float(next(clock)))
+    view = StudyView.of(tiny_study())
+    console = Console(file=io.StringIO(), width=80)
+    display = StudyDisplay(view, console, interval_seconds=0.0)
+    display.start()
+    for number in range(6):
+        view.say(f"evaluation {number}", detail=True)
+    view.say("ended")
+    display.stop()
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.split(maxsplit=2)[2] for line in lines] == ["evaluation 0", "evaluation 3", "ended"]
+    page = shown(view)
+    assert "ended" in page
+    assert "evaluation" not in page
+
+
+def test_trials_names_keep_what_a_number_means(tiny_study: MakeStudy) -> None:
+    view = StudyView.of(tiny_study())
+    label = "recipe=tuned objective=masked_diffusion unique_tokens=8192 size=400k tie=true"
+    trial = view.made(suggested("a", number=2, repeat=1, stratum_label=label))
+    assert trial.name == "tuned masked_diffusion unique_tokens=8192 size=400k tie=true #2 seed 1"
+
+
+def test_reason_is_one_short_line_with_its_numbers(tiny_study: MakeStudy) -> None:
+    trial = StudyView.of(tiny_study()).made(suggested("a"))
+    assert trial.why == ""
+    trial.take_row(evaluation(3, 1.0, 1.0).model_dump())
+    trial.take_row(evaluation(6, 1.25, 1.0, rise_over_best=0.25, rise_over_best_se=0.035).model_dump())
+    trial.take_end(TrialEnd(stop_reason="overfit", stop_evidence="at epoch 6 the validation loss " * 9))
+    assert trial.why == "overfit: +0.250 ± 0.035 nats over the best at epoch 3"
+    trial.take_end(TrialEnd(stop_reason="failed", stop_evidence="boom (of many)\nmore lines"))
+    assert trial.why == "failed: boom"
 
 
 def test_display_that_breaks_does_not_disturb_the_study(
@@ -146,6 +194,20 @@ def test_status_of_a_killed_study_is_read_from_its_files(tiny_study: MakeStudy, 
     assert "2.0000" in states["killed"]
     assert " waiting " in states["waits"]
     assert "not running: the same `crossover run` goes on" in lines[-1]
+
+
+@pytest.mark.parametrize("width", [80, 120, 140])
+def test_status_fits_the_terminal_and_shows_what_it_has_room_for(
+    tiny_study: MakeStudy, tmp_path: Path, width: int
+) -> None:
+    study_dir = a_killed_study(tiny_study(search__trials=3), tmp_path)
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    print_status(study_dir, console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= width
+    (failed,) = [line for line in lines if " failed " in line and "autoregressive #0" in line]
+    assert ("failed: boom" in failed) == (width >= 120)
+    assert failed.startswith("ended") == (width >= 140)
 
 
 def test_status_of_no_study_is_one_clear_error(tmp_path: Path) -> None:
