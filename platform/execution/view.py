@@ -183,7 +183,8 @@ class StudyView:
         return (1.0 - now) * (time.monotonic() - self.started) / gained if gained > 0.01 else None
 
     def begin_attempt(self) -> None:
-        """What is counted as this attempt's pace starts here."""
+        """What is counted as this attempt's pace starts here, and what ended the one before is over."""
+        self.stopping = self.finished = None
         self.started, self._fraction_at_start = time.monotonic(), max(self.fraction, self.budget_fraction or 0.0)
 
     def say(self, text: str, *, detail: bool = False) -> None:

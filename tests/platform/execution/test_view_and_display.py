@@ -10,7 +10,14 @@ import pytest
 from execution_examples import evaluation, suggested
 from rich.console import Console
 
-from crossover.platform.execution.decisions import AttemptStarted, Decision, DecisionLog, LegEnded, LegStarted
+from crossover.platform.execution.decisions import (
+    AttemptStarted,
+    Decision,
+    DecisionLog,
+    LegEnded,
+    LegStarted,
+    StopRequested,
+)
 from crossover.platform.execution.display import StudyDisplay, duration, render
 from crossover.platform.execution.preflight import study_folder
 from crossover.platform.execution.results import RecordResults
@@ -194,6 +201,15 @@ def test_status_of_a_killed_study_is_read_from_its_files(tiny_study: MakeStudy, 
     assert "2.0000" in states["killed"]
     assert " waiting " in states["waits"]
     assert "not running: the same `crossover run` goes on" in lines[-1]
+
+
+def test_attempt_that_goes_on_no_longer_says_why_the_last_one_stopped(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    view = StudyView.of(tiny_study())
+    lines: list[Decision] = [ATTEMPT, StopRequested(trial_id=None, reason="interrupted", evidence="by the user")]
+    view.replay(lines, tmp_path, driver_alive=False)
+    assert "by the user" in shown(view)
+    view.begin_attempt()
+    assert "by the user" not in shown(view)
 
 
 @pytest.mark.parametrize("width", [80, 120, 140])
