@@ -33,6 +33,8 @@ __all__ = [
     "study_schema_text",
 ]
 
+_HOW_TO_RESUME = "To go on with it, give what it was started with: its file, or the name of a study that comes along"
+
 
 @dataclass(frozen=True)
 class FrozenStudy:
@@ -73,8 +75,10 @@ def read_study(source: str | Path, overrides: Sequence[str] = ()) -> Study:
         StudyError: every mistake, in one message.
     """
     text, what = _text_of(source)
-    document = apply_overrides(parse_yaml(text, what), overrides, what)
-    return study_of(document, what)
+    document = parse_yaml(text, what)
+    if isinstance(document, dict) and "schema_version" in document:
+        raise StudyError(what, f"this is the record of a study that was started. {_HOW_TO_RESUME}")
+    return study_of(apply_overrides(document, overrides, what), what)
 
 
 def study_of(document: Any, what: str) -> Study:
@@ -117,9 +121,9 @@ def read_frozen(path: str | Path) -> FrozenStudy:
     if file.is_dir():
         file = file / "study.yaml"
     what = f"study folder {str(file.parent)[:200]}"
-    document = parse_yaml(_bytes_of(file, what), what)
+    document = _frozen_document(file, what)
     if not isinstance(document, dict) or "schema_version" not in document:
-        raise StudyError(what, "its study.yaml was not written by `crossover run`: name another storage folder")
+        raise StudyError(what, "its study.yaml was not written by `crossover run`: name another folder")
     version = document.get("crossover_version")
     if not same(document["schema_version"], FROZEN_SCHEMA_VERSION):
         raise StudyError(
@@ -137,6 +141,17 @@ def read_frozen(path: str | Path) -> FrozenStudy:
     except StudyError as error:
         raise StudyError(what, [f"(written by Crossover {version}) {mistake}" for mistake in error.mistakes]) from None
     return FrozenStudy(study, data_hash, version, defaults)
+
+
+def _frozen_document(file: Path, what: str) -> Any:
+    if not file.exists():
+        raise StudyError(what, f"No such file: {file.name}. Give the folder that `crossover run` made")
+    try:
+        return parse_yaml(_bytes_of(file, what), what)
+    except StudyError as error:
+        mistakes = "; ".join(error.mistakes)
+        remedy = "restore it from a copy, or name another folder"
+        raise StudyError(what, f"its study.yaml is damaged ({mistakes}): {remedy}") from None
 
 
 def _kind(document: Any) -> str:
@@ -169,6 +184,12 @@ def _is_file(path: Path) -> bool:
 def _bytes_of(path: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
+    except IsADirectoryError:
+        is_study = (path / "study.yaml").is_file()
+        remedy = f"the folder of a study that was started. {_HOW_TO_RESUME}" if is_study else "a folder: give a file"
+        raise StudyError(what, f"this is {remedy}") from None
+    except FileNotFoundError:
+        raise StudyError(what, "No such file: give a study's file, or one of `crossover studies`") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise StudyError(what, f"cannot be read: {reason}") from None

@@ -61,10 +61,17 @@ def mistakes_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
             case "model_type" | "dict_type" | "model_attributes_type":
                 found.append(f"{path}: must be a mapping (got {shown(item['input'])})")
             case "string_pattern_mismatch":
-                found.append(f"{path}: {shown(item['input'])} must match {item['ctx']['pattern']}")
+                pattern = item["ctx"]["pattern"]
+                found.append(f"{path}: {shown(item['input'])} must match {pattern}{_rule(model, location)}")
             case _:
                 found.append(f"{path}: {message} (got {shown(item['input'])})")
     return list(dict.fromkeys(found))
+
+
+def _rule(model: type[BaseModel], location: Sequence[int | str]) -> str:
+    """What the description of a top-level field says of it."""
+    field = model.model_fields.get(str(location[0])) if len(location) == 1 else None
+    return f" ({field.description.rstrip('.')})" if field is not None and field.description else ""
 
 
 def _cut(text: str, characters: int) -> str:

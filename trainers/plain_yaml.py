@@ -172,6 +172,7 @@ def parse_yaml(text: str | bytes) -> Any:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = (error.problem or error.context or "no valid YAML").replace("found unknown", "unknown")
+        problem = problem.replace("but found another document", "a second document begins here: keep one")
         raise YamlError(f"{place}{problem}") from None
     except yaml.YAMLError as error:
         raise YamlError(f"no valid YAML: {' '.join(str(error).split())}") from None

@@ -142,7 +142,7 @@ def test_unknown_name_shows_the_near_one_and_else_all_of_them(tmp_path: Path) ->
     ("source", "says"),
     [
         ("missing.yaml", "No such file"),
-        ("/", "neither a file|Is a directory"),
+        ("/", "neither a file|a folder: give a file"),
         ("a\0b.yaml", "null byte"),
         ("", "neither"),
     ],
@@ -153,5 +153,17 @@ def test_source_that_cannot_be_read_is_an_error_of_the_user(source: str, says: s
 
 
 def test_folder_is_no_study_file(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="cannot be read: Is a directory"):
+    with pytest.raises(StudyError, match="a folder: give a file"):
         read_study(tmp_path)
+
+
+def test_started_study_is_not_taken_for_a_study_file(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(read_study("quickstart").freeze("0123abcd"))
+    for source in (tmp_path, tmp_path / "study.yaml"):
+        with pytest.raises(StudyError, match=r"a study that was started\. To go on with it, give what it was started"):
+            read_study(source)
+
+
+def test_name_that_is_none_says_which_are(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"'a/b' must match .*letters, digits, .* 64 at most"):
+        read_study("quickstart", ["name=a/b"])

@@ -136,3 +136,10 @@ def test_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("name: quickstart")
     with pytest.raises(StudyError, match="was not written by `crossover run`"):
         read_frozen(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"schema_version: [1", b"\xff\xfe", b"a:\n\tb: 1"])
+def test_frozen_study_that_is_no_yaml_is_damaged(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_bytes(content)
+    with pytest.raises(StudyError, match=r"its study.yaml is damaged \(.*restore it from a copy"):
+        read_frozen(tmp_path)

@@ -71,7 +71,7 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: Any) -> None:
         ("!!bool x", "neither true nor false"),
         ("9" * 5_000, "too large for a whole number"),
         ("a: b: c", "line 1, column 5"),
-        ("--- a\n--- b", "another document"),
+        ("--- a\n--- b", "a second document begins here"),
         ("a: [1", "line 1"),
         ("\x00", "not allowed"),
         (b"\xff\xfe\x00", "byte 0 is not UTF-8"),
