@@ -13,14 +13,14 @@ from crossover.trainers.errors import CrossoverError
 
 __all__ = ["app"]
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 _USER_MISTAKE = 2
 
 
 @app.command()
 def main(
-    config: Annotated[Path, typer.Argument(help="YAML of one run: nested settings, or dotted paths.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML of one run: nested, or dotted paths.")],
     output: Annotated[Path | None, typer.Option(help="The run's folder; by default runs/<name of the file>.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Over the file.")] = None,
 ) -> None:
@@ -28,7 +28,7 @@ def main(
     try:
         code = run_config(config, output, overrides or ())
     except CrossoverError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         code = _USER_MISTAKE
     raise typer.Exit(code)
 

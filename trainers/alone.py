@@ -17,7 +17,6 @@ from typing import Any
 
 from crossover.trainers.config import TrialConfig, config_from_dotted
 from crossover.trainers.errors import ConfigError
-from crossover.trainers.loop import train
 from crossover.trainers.plain_yaml import YamlError, parse_yaml
 from crossover.trainers.rows import Evaluation, TrialEnd
 from crossover.trainers.run import Progress, StopRequest
@@ -54,6 +53,8 @@ def run_config(
         CrossoverError: the file, a setting or the folder is wrong.
     """
     config = load_config(path, overrides)
+    from crossover.trainers.loop import train  # loads torch: a mistake in the file is said before
+
     run = _ConsoleRun(output or _DEFAULT_FOLDER / path.stem, say)
     say(f"{config.objective.name} on {config.data.unique_tokens:,} tokens of {config.data.corpus}: {run.directory}")
     try:
@@ -86,6 +87,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
             f"{path} holds {'nothing' if content is None else type(content).__name__}, but must hold a mapping of "
             "settings, as `data: {corpus: python-stdlib, unique_tokens: 24576}`"
         )
+    if "axes" in content or "fixed" in content:
+        raise ConfigError(f"{path} is a study, not the configuration of one run: start it with crossover run {path}")
     settings = dict(_flattened(content))
     settings.update(_parsed(override) for override in overrides)
     _refuse_values_that_hold_others(settings)
@@ -164,11 +167,12 @@ def _interrupts(run: _ConsoleRun) -> Iterator[None]:
 
 
 def _line(row: Evaluation) -> str:
+    """Within 80 columns, but for what is written after them where the loss has risen."""
     train_loss = "     -" if row.train_loss is None else f"{row.train_loss:6.3f}"
+    rise = f"  {row.rise_over_best:+.3f} over the best" if row.rise_over_best > 0 else ""
     return (
-        f"epoch {row.epoch:8.2f}  train {train_loss}  validation {row.val_loss:6.3f} ± {row.val_loss_se:.3f} "
-        f"nats per token, {row.val_bits_per_byte:.3f} bits per byte  rise {row.rise_over_best:+.3f}  "
-        f"{row.tokens_per_second or math.nan:,.0f} tokens/s"
+        f"epoch {row.epoch:7.2f}  train {train_loss}  val {row.val_loss:6.3f} ± {row.val_loss_se:.3f}  "
+        f"{row.val_bits_per_byte:6.3f} bits/byte  {row.tokens_per_second or math.nan:7,.0f} tok/s{rise}"
     )
 
 

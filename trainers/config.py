@@ -50,6 +50,15 @@ class DataConfig(Section):
     sequence_length: int = Field(default=128, ge=2, description="Tokens a sequence, L.")
     seed: int = Field(default=0, ge=0, description="Seed of the permutation of pieces, and so of the subset.")
 
+    @model_validator(mode="after")
+    def _a_sequence_fits(self) -> Self:
+        if self.sequence_length > self.unique_tokens:
+            raise ValueError(
+                f"data.sequence_length = {self.sequence_length} is more than data.unique_tokens = "
+                f"{self.unique_tokens}, so every sequence would be padding for the most part: set it to that or less"
+            )
+        return self
+
 
 class ModelConfig(Section):
     """The backbone, the same for every objective: either `size`, or `num_layers` and `width`."""
@@ -238,6 +247,8 @@ def describe_validation_error(error: ValidationError) -> str:
         path = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         shown = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r})"
+        if item["type"] == "int_parsing":
+            message = "Input should be a valid integer, written without a unit"
         if item["type"] == "extra_forbidden":
             message, shown = _unknown_name(item["loc"]), ""
         clauses.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")

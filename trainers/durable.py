@@ -19,9 +19,18 @@ from safetensors import SafetensorError
 
 from crossover.trainers.errors import RecordError
 
-__all__ = ["Digest", "digest_of", "durable_file", "durable_folder", "remove_folder", "remove_leftovers", "writing"]
+__all__ = [
+    "TEMPORARY",
+    "Digest",
+    "digest_of",
+    "durable_file",
+    "durable_folder",
+    "remove_folder",
+    "remove_leftovers",
+    "writing",
+]
 
-_TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp-"
 
 
 class Digest(BaseModel):
@@ -64,7 +73,7 @@ def writing(path: Path) -> Iterator[None]:
 def durable_file(path: Path, content: bytes) -> None:
     """Writes `content` at `path`, replacing what was there, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -80,7 +89,7 @@ def durable_file(path: Path, content: bytes) -> None:
 def durable_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Makes the folder `path` with what `fill` writes into it, replacing what was there, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
@@ -97,7 +106,7 @@ def durable_folder(path: Path, fill: Callable[[Path], None]) -> None:
 def remove_folder(path: Path) -> None:
     """Removes the folder `path`, if there is one, so that no half of it ever stands under its name."""
     if path.is_dir():
-        doomed = path.with_name(f"{_TEMPORARY}removed-{path.name}")
+        doomed = path.with_name(f"{TEMPORARY}removed-{path.name}")
         shutil.rmtree(doomed, ignore_errors=True)
         path.rename(doomed)
         shutil.rmtree(doomed)
@@ -105,7 +114,7 @@ def remove_folder(path: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Removes what a killed writer left directly under `folder`."""
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
+    for leftover in folder.glob(f"{TEMPORARY}*"):
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+_REMEDY = "Restore the trial's folder from a copy, or remove it to train this trial from the start"
 _RowT = TypeVar("_RowT", bound=BaseModel)
 _ARROW_TYPES: dict[type, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
@@ -227,8 +229,8 @@ class TrialRecord:
         try:
             with np.load(self.paths.window_facts, allow_pickle=False) as arrays:
                 return WindowFacts(*(arrays[f"{split}_{name}"] for name in ("num_tokens", "num_bytes", "document")))
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise RecordError(f"{self.paths.window_facts} cannot be read: {error}") from None
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise _unreadable(self.paths.window_facts, error) from None
 
     def newest_commit(self) -> tuple[Commit, bytes] | None:
         """The newest commit whose rows are what they were, and these rows' bytes; None before the first commit.
@@ -311,13 +313,20 @@ def _read_json(path: Path, model: type[_RowT]) -> _RowT | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise RecordError(f"{path} cannot be read: {error}") from None
+        raise _unreadable(path, error) from None
     try:
         return model.model_validate(content)
     except ValidationError as error:
         raise RecordError(
-            f"{path} is no {model.__name__} of schema version {SCHEMA_VERSION}: {error.errors()[0]['msg']}"
+            f"{path} is no {model.__name__} of schema version {SCHEMA_VERSION}: {error.errors()[0]['msg']}. {_REMEDY}"
         ) from None
+
+
+def _unreadable(path: Path, error: Exception) -> RecordError:
+    if isinstance(error, OSError) and error.strerror:
+        return RecordError(f"{path} cannot be read: {error.strerror}. {_REMEDY}")
+    detail = error if isinstance(error, json.JSONDecodeError) else "it is cut off or altered"
+    return RecordError(f"{path} cannot be read: {detail}. {_REMEDY}")
 
 
 def _listed(numbers: set[int]) -> str:
@@ -328,5 +337,5 @@ def _read_array(path: Path) -> NDArray[np.float32]:
     try:
         array: NDArray[np.float32] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise RecordError(f"{path} cannot be read: {error}") from None
+        raise _unreadable(path, error) from None
     return array

@@ -18,7 +18,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 
 from crossover.trainers.checkpoint import Checkpoint, read_checkpoint, write_checkpoint, write_tensors
 from crossover.trainers.durable import (
+    TEMPORARY,
     Digest,
     digest_of,
     durable_file,
@@ -50,6 +53,7 @@ __all__ = ["RecordWriter", "Restored", "open_record"]
 _log = logging.getLogger(__name__)
 _KEPT_CHECKPOINTS = 2
 _LOCK_PATIENCE_SECONDS = 10.0
+_MAX_CHANGES = 4
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def open_record(path: Path, facts: TrialFacts) -> Iterator[RecordWriter]:
     Raises:
         RecordError: the folder cannot be written, belongs to another trial, or is being written by another process.
     """
+    if path.exists() and not path.is_dir():
+        raise RecordError(f"{path} is a file, and a run is recorded in a folder: name another one")
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
@@ -101,20 +107,32 @@ class RecordWriter:
         """Writes `trial.json`, or finds that it is there already.
 
         Raises:
-            RecordError: the folder is another trial's, or of other data.
+            RecordError: the folder is another trial's, of other data, or holds something else.
         """
         existing = self.record.facts()
         if existing is None:
+            self._refuse_other_things()
             with writing(self.paths.facts):
                 durable_file(self.paths.facts, facts.model_dump_json(indent=2).encode())
             return
         for name in ("schema_version", "trial_id", "data_hash", "subset_hash"):
             was, is_now = getattr(existing, name), getattr(facts, name)
             if was != is_now:
+                changed = ", ".join(islice(_changed(existing.config, facts.config), _MAX_CHANGES))
                 raise RecordError(
-                    f"{self.paths.root} is the record of another trial ({name} {was}, this one has {is_now}): "
-                    "give this run another folder"
+                    f"{self.paths.root} is the record of another trial ({name} {was}, this one has {is_now}"
+                    f"{changed and f'; {changed}'}): give this run another folder"
                 )
+
+    def _refuse_other_things(self) -> None:
+        """A run would leave its files among those of a study, or of anything else."""
+        own = {path.name for path in (self.paths.end, self.paths.commits, self.paths.best, self.paths.windows)}
+        names = sorted(path.name for path in self.paths.root.iterdir() if not path.name.startswith(TEMPORARY))
+        if others := [name for name in names if name not in own]:
+            raise RecordError(
+                f"{self.paths.root} is no run's folder (it holds {others[0]}): name a folder that does not exist yet, "
+                "or that of the run to go on with"
+            )
 
     def write_window_facts(self, validation: WindowFacts, test: WindowFacts) -> None:
         """Writes what the held-out windows are, once."""
@@ -277,6 +295,16 @@ def _array_bytes(array: NDArray[np.float32]) -> bytes:
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
     return content.getvalue()
+
+
+def _changed(was: Mapping[str, Any], is_now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Settings that differ, as `schedule.epochs is 3 there and 4 here`."""
+    for name in dict.fromkeys([*was, *is_now]):
+        then, now = was.get(name), is_now.get(name)
+        if isinstance(then, dict) and isinstance(now, dict):
+            yield from _changed(then, now, f"{prefix}{name}.")
+        elif then != now:
+            yield f"{prefix}{name} is {then} there and {now} here"
 
 
 def _lock(folder: Path) -> int:

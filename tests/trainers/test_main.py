@@ -100,8 +100,27 @@ def test_the_folder_is_named_after_the_file(config_file: Path, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     run_config(config_file, overrides=["schedule.epochs=1"], say=lambda line: None)
     assert TrialRecord(tmp_path / "runs" / "tiny").end() is not None
-    with pytest.raises(RecordError, match="runs/tiny is the record of another trial"):
+    with pytest.raises(RecordError, match=r"runs/tiny is the record of another trial .*epochs is 1.0 there and 2"):
         run_config(config_file, overrides=["schedule.epochs=2"], say=lambda line: None)
+
+
+def test_a_folder_with_other_things_is_left_alone(config_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "study.yaml").write_text("mine")
+    with pytest.raises(RecordError, match=r"out is no run's folder \(it holds study.yaml\): name a folder"):
+        run_config(config_file, out, say=lambda line: None)
+    assert [path.name for path in out.iterdir()] == ["study.yaml"]
+    with pytest.raises(RecordError, match=r"study.yaml is a file, and a run is recorded in a folder"):
+        run_config(config_file, out / "study.yaml", say=lambda line: None)
+
+
+def test_lines_fit_eighty_columns(config_file: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    run_config(config_file, tmp_path / "out", say=said.append)
+    lines = [line for line in said if line.startswith("epoch") and "over the best" not in line]
+    assert lines
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_mistake_is_one_message_and_exit_code_2(
@@ -111,6 +130,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     done = CliRunner().invoke(app, [str(config_file), "--set", "schedule.epochs=-1"])
     assert done.exit_code == 2
     assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert "schedule.epochs" in done.stderr
     assert "-1" in done.stderr
@@ -150,6 +170,12 @@ def test_settings_may_be_nested_or_dotted_or_both(tmp_path: Path) -> None:
         ("data: {seed: 1}\ndata.seed: 2", r"data\.seed is set twice"),
         ("data: 5\ndata.seed: 2", r"data is set to 5 and data\.seed to 2: set one"),
         ("a: !!python/object/apply:os.system [ls]", "the tag .* is not allowed"),
+        ("name: mine\naxes: {}", r"is a study, .*: start it with crossover run"),
+        ("data: {corpus: x, unique_tokens: 24k}", r"data\.unique_tokens: .* without a unit \(got '24k'\)"),
+        (
+            "data: {corpus: x, unique_tokens: 100, sequence_length: 128}",
+            r"data\.sequence_length = 128 is more than data\.unique_tokens = 100",
+        ),
         ("data: {corpus: x}", r"data\.unique_tokens: Field required"),
         ("lerning_rate: 1", "lerning_rate: there is no such name"),
     ],

@@ -141,3 +141,14 @@ def test_a_damaged_end_is_refused_by_name(folder: Path, content: str) -> None:
     (folder / "end.json").write_text(content)
     with pytest.raises(RecordError, match=r"end\.json"):
         TrialRecord(folder).end()
+
+
+@pytest.mark.parametrize("content", [b"", b"xx", b"\x93NUMPY\x01\x00v\x00{'descr'"])
+def test_damaged_losses_are_refused_in_plain_words(content: bytes, folder: Path) -> None:
+    for path, read in (
+        (folder / "windows" / "test.npy", lambda: TrialRecord(folder).test_window_nats()),
+        (folder / "windows" / "facts.npz", lambda: TrialRecord(folder).window_facts("test")),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(RecordError, match=rf"{path.name} cannot be read: it is cut off or altered. Restore"):
+            read()
