@@ -30,7 +30,7 @@ from crossover.platform.execution.decisions import (
 from crossover.platform.execution.display import StudyDisplay
 from crossover.platform.execution.driver import Interrupts, StudyDriver, Ticker
 from crossover.platform.execution.lock import StudyLock
-from crossover.platform.execution.preflight import StudyFolder, check_data, corpus_location, study_folder
+from crossover.platform.execution.preflight import StudyFolder, check_data, check_device, corpus_location, study_folder
 from crossover.platform.execution.ray_session import leg_resources, num_slots, ray_session
 from crossover.platform.execution.results import RecordResults
 from crossover.platform.execution.trial import Train, TrialContext, make_trainable
@@ -77,6 +77,7 @@ def run_study(
 
         print_plan(study, corpus, console)
         return DONE
+    check_device(study)
     folder = study_folder(study, storage)
     with StudyLock(folder.path):
         folder.check_same(study, corpus.manifest.content_hash)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from crossover.platform.search.study_plan import first_settings
 from crossover.platform.study import Study, read_frozen
 from crossover.trainers.data import Corpus, held_out_windows, open_corpus
+from crossover.trainers.device import resolve
 from crossover.trainers.durable import durable_file
 from crossover.trainers.errors import CorpusError, CrossoverError
 
-__all__ = ["StudyFolder", "check_data", "corpus_location", "study_folder"]
+__all__ = ["StudyFolder", "check_data", "check_device", "corpus_location", "study_folder"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class StudyFolder:
             CrossoverError: every difference, and what to do.
         """
         if self.is_new:
+            if any((self.path / "decisions").glob("*.jsonl")):
+                raise CrossoverError(
+                    f"{self.path} holds trials of a study whose study.yaml is gone, so nobody can say whether they are "
+                    "yours: restore it from a copy, or give this study another name or another --storage"
+                )
             return
         frozen = read_frozen(self.path)
         found = frozen.differences(study)
@@ -87,6 +96,18 @@ def check_data(study: Study) -> Corpus:
             )
     _check_windows(corpus, study)
     return corpus
+
+
+def check_device(study: Study) -> None:
+    """Refuses what this machine lacks if it has no GPU. A cluster may have it, and a GPU is asked by its worker alone.
+
+    Raises:
+        ConfigError: CUDA, or bfloat16, is asked for and is not there.
+    """
+    if os.environ.get("RAY_ADDRESS") or torch.cuda.is_available():
+        return
+    for stratum in study.strata():
+        resolve(study.trial_config(stratum, first_settings(study, stratum)).execution, num_params=0)
 
 
 def _check_windows(corpus: Corpus, study: Study) -> None:

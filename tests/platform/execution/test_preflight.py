@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crossover.platform.execution.launch import run_study
-from crossover.platform.execution.preflight import check_data, corpus_location, study_folder
+from crossover.platform.execution.preflight import check_data, check_device, corpus_location, study_folder
 from crossover.trainers.errors import CorpusError, CrossoverError
 
 MakeStudy = Callable[..., Any]
@@ -67,3 +67,24 @@ def test_folder_of_another_study_is_refused_with_every_difference(tiny_study: Ma
         study_folder(other, tmp_path).check_same(other, "1" * 64)
     for expected in ("schedule.epochs: 2 -> 7", "search.seed: 0 -> 3", "another content", "--storage"):
         assert expected in str(refused.value)
+
+
+def test_trials_whose_study_is_gone_are_not_taken_over(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    folder = study_folder(tiny_study(), tmp_path)
+    (folder.path / "decisions").mkdir()
+    (folder.path / "decisions" / "0001.jsonl").touch()
+    with pytest.raises(CrossoverError, match=r"study.yaml is gone.*another --storage"):
+        folder.check_same(tiny_study(), HASH)
+
+
+def test_device_that_is_not_here_is_refused_before_anything_is_written(
+    tiny_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    study = tiny_study(fixed__execution__device="cuda")
+    with pytest.raises(CrossoverError, match=r"execution.device is cuda.* set it to auto or cpu"):
+        run_study(study, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    check_device(study)
