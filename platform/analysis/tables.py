@@ -6,7 +6,7 @@ Nothing is stored here that is not derived: the tables can be rebuilt at any tim
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,7 +46,7 @@ class TrialFiles:
         return self.suggestion.status
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyTables:
     """A study and its two tables; `records` gives what tables do not hold, such as per-window losses."""
 
@@ -55,8 +55,12 @@ class StudyTables:
     trials: pa.Table
     evaluations: pa.Table
     records: dict[str, TrialRecord]
-    frozen: FrozenStudy = field(repr=False)
-    files: dict[str, TrialFiles] = field(repr=False)
+    frozen: FrozenStudy
+    files: dict[str, TrialFiles]
+
+    def __repr__(self) -> str:
+        counts = f"{self.trials.num_rows} trials, {self.evaluations.num_rows} evaluations"
+        return f"<study {self.study.name}: {counts}; {self.path}>"
 
 
 def load_study(path: str | Path) -> StudyTables:

@@ -47,6 +47,11 @@ def test_tables_have_the_columns_that_notebooks_rely_on(study_folder: Path) -> N
         assert table.schema.metadata[b"schema_version"] == b"1"
 
 
+def test_a_study_shown_in_a_notebook_is_one_line(study_folder: Path) -> None:
+    evaluations = load_study(study_folder).evaluations.num_rows
+    assert repr(load_study(study_folder)) == f"<study synthetic: 16 trials, {evaluations} evaluations; {study_folder}>"
+
+
 def test_every_trial_and_every_evaluation_is_there_once(study_folder: Path) -> None:
     tables = load_study(study_folder)
     ids = tables.trials["trial_id"].to_pylist()
