@@ -6,10 +6,10 @@ decisions and the trials' records. Nothing of an earlier Tune run is read.
 
 from __future__ import annotations
 
+import os
 import socket
 import uuid
 from contextlib import closing
-from os import getpid
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from crossover.platform.execution.decisions import (
 from crossover.platform.execution.display import StudyDisplay
 from crossover.platform.execution.driver import Interrupts, StudyDriver, Ticker
 from crossover.platform.execution.lock import StudyLock
-from crossover.platform.execution.preflight import StudyFolder, check_data, check_device, corpus_location, study_folder
+from crossover.platform.execution.preflight import StudyFolder, check_data, check_machine, corpus_location, study_folder
 from crossover.platform.execution.ray_session import leg_resources, num_slots, ray_session
 from crossover.platform.execution.results import RecordResults
 from crossover.platform.execution.trial import Train, TrialContext, make_trainable
@@ -77,7 +77,8 @@ def run_study(
 
         print_plan(study, corpus, console)
         return DONE
-    check_device(study)
+    if not (ray.is_initialized() or os.environ.get("RAY_ADDRESS")):
+        check_machine(study)
     folder = study_folder(study, storage)
     with StudyLock(folder.path):
         folder.check_same(study, corpus.manifest.content_hash)
@@ -124,7 +125,7 @@ class _Attempt:
             self._log = log
             versions = provenance().packages
             log.append(
-                AttemptStarted(pid=getpid(), host=socket.gethostname(), versions=versions, resumed=self._resumed)
+                AttemptStarted(pid=os.getpid(), host=socket.gethostname(), versions=versions, resumed=self._resumed)
             )
             return self._run_logged(log, interrupts)
 

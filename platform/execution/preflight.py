@@ -15,7 +15,7 @@ from crossover.trainers.device import resolve
 from crossover.trainers.durable import durable_file
 from crossover.trainers.errors import CorpusError, CrossoverError
 
-__all__ = ["StudyFolder", "check_data", "check_device", "corpus_location", "study_folder"]
+__all__ = ["StudyFolder", "check_data", "check_machine", "corpus_location", "study_folder"]
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,21 @@ def check_data(study: Study) -> Corpus:
     return corpus
 
 
-def check_device(study: Study) -> None:
-    """Refuses what this machine lacks if it has no GPU. A cluster may have it, and a GPU is asked by its worker alone.
+def check_machine(study: Study) -> None:
+    """Refuses what this machine lacks, for a study that runs on it alone; a cluster says for itself what it lacks.
 
     Raises:
-        ConfigError: CUDA, or bfloat16, is asked for and is not there.
+        CrossoverError: CUDA or bfloat16 is asked for, or more processors or GPUs a worker, than there are.
     """
-    if os.environ.get("RAY_ADDRESS") or torch.cuda.is_available():
-        return
+    wanted, num_cpus, num_gpus = study.resources, os.cpu_count() or 1, torch.cuda.device_count()
+    if wanted.cpus_per_worker > num_cpus or wanted.gpus_per_worker > num_gpus:
+        raise CrossoverError(
+            f"resources.cpus_per_worker = {wanted.cpus_per_worker} and resources.gpus_per_worker = "
+            f"{wanted.gpus_per_worker:g}, but this machine has {num_cpus} CPUs and {num_gpus} GPUs: lower these "
+            "settings, or set RAY_ADDRESS to a cluster that has more"
+        )
+    if num_gpus:
+        return  # what a GPU can do is asked by the worker that gets it
     for stratum in study.strata():
         resolve(study.trial_config(stratum, first_settings(study, stratum)).execution, num_params=0)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crossover.platform.execution.launch import run_study
-from crossover.platform.execution.preflight import check_data, check_device, corpus_location, study_folder
+from crossover.platform.execution.preflight import check_data, corpus_location, study_folder
 from crossover.trainers.errors import CorpusError, CrossoverError
 
 MakeStudy = Callable[..., Any]
@@ -77,14 +77,21 @@ def test_trials_whose_study_is_gone_are_not_taken_over(tiny_study: MakeStudy, tm
         folder.check_same(tiny_study(), HASH)
 
 
-def test_device_that_is_not_here_is_refused_before_anything_is_written(
-    tiny_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"fixed__execution__device": "cuda"}, r"execution.device is cuda.* set it to auto or cpu"),
+        ({"resources": {"cpus_per_worker": 4_000}}, r"cpus_per_worker = 4000 .* RAY_ADDRESS"),
+        ({"resources": {"gpus_per_worker": 1.0}}, r"gpus_per_worker = 1, .* 0 GPUs"),
+    ],
+)
+def test_machine_that_lacks_something_is_told_before_anything_is_written(
+    changes: dict[str, Any], says: str, tiny_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    study = tiny_study(fixed__execution__device="cuda")
-    with pytest.raises(CrossoverError, match=r"execution.device is cuda.* set it to auto or cpu"):
-        run_study(study, tmp_path / "runs")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(CrossoverError, match=says):
+        run_study(tiny_study(**changes), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    check_device(study)
