@@ -174,4 +174,7 @@ def _read(path: Path) -> Iterator[Decision]:
             yield _ADAPTER.validate_json(content)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise RecordError(f"{path}, line {number}, is no decision of this version: {reason}") from None
+            raise RecordError(
+                f"{path}, line {number}, is no decision of this version: {reason}. Restore the file from a copy, or give "
+                "the study another name or another --storage to start anew"
+            ) from None
