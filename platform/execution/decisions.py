@@ -175,6 +175,6 @@ def _read(path: Path) -> Iterator[Decision]:
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise RecordError(
-                f"{path}, line {number}, is no decision of this version: {reason}. Restore the file from a copy, or give "
+                f"{path}, line {number}, is no decision of this version: {reason}. Restore it from a copy, or give "
                 "the study another name or another --storage to start anew"
             ) from None
