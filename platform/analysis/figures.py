@@ -59,7 +59,7 @@ def crossing_figure(tables: StudyTables, found: Answer) -> Figure | None:
     pairs = drawn_pairs(tables, found)
     if not pairs:
         return None
-    num_columns = min(2, len(pairs)) if len(pairs) < 5 else 3
+    num_columns = min(2, len(pairs))
     num_rows = math.ceil(len(pairs) / num_columns)
     width = 7.2 if num_columns == 1 else 5.9 * num_columns
     figure = Figure(figsize=(width, 4.7 * num_rows), layout="constrained", facecolor="white")
@@ -90,8 +90,9 @@ def _draw_panel(panel: Axes, pair: DrawnPair, low: float, high: float) -> None:
     _draw_crossings(panel, pair)
     for objective in pair.objectives:
         _draw_objective(panel, objective, last, high)
-    panel.set_title(pair.answer.title, loc="left", pad=22)
-    panel.text(0, 1.025, ahead_label(pair.answer.test), transform=panel.transAxes, fontsize=9, color=LIGHT["muted"])
+    panel.set_title(pair.answer.title.replace(" (", "\n("), loc="left", pad=22)
+    style: dict[str, Any] = {"fontsize": 9, "color": LIGHT["muted"], "in_layout": False}  # or panels shrink for words
+    panel.text(0, 1.025, ahead_label(pair.answer.test), transform=panel.transAxes, **style)
     panel.set_xlabel("epochs over the unique tokens")
     panel.tick_params(labelleft=True)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -131,11 +132,12 @@ def _draw_objective(panel: Axes, objective: DrawnObjective, last: float, top: fl
 def _draw_crossings(panel: Axes, pair: DrawnPair) -> None:
     """Interval of each crossing: a shade over the panel and a bar at its foot; an open end runs to the panel's edge."""
     last = pair.epochs_range[1]
-    for place, crossing in enumerate((pair.answer.equal_epochs, pair.answer.envelope)):
+    for row, crossing in enumerate((pair.answer.equal_epochs, pair.answer.envelope)):
         if crossing is None:
             continue
-        words, height = crossing_label(crossing), 0.10 - 0.06 * place
-        style: dict[str, Any] = {"color": LIGHT[crossing.against], "fontsize": 9, "va": "center"}
+        words, height = crossing_label(crossing), 0.10 - 0.06 * row
+        size = 9 if len(words) < 45 else 7.5  # a long label has to fit beside its bar
+        style: dict[str, Any] = {"color": LIGHT[crossing.against], "fontsize": size, "va": "center"}
         if crossing.epochs.estimate is None or not established(crossing):
             panel.text(0.02, height, words, transform=panel.transAxes, **style)
             continue
@@ -146,5 +148,10 @@ def _draw_crossings(panel: Axes, pair: DrawnPair) -> None:
         panel.plot([start, end], [height, height], linewidth=2.5, solid_capstyle="butt", **bar)
         panel.plot([crossing.epochs.estimate], [height], "D", markersize=5, markeredgecolor="white", **bar)
         at_left = pair.is_left(start)  # the words go where there is more room
-        panel.annotate(words, (end if at_left else start, height), xycoords=foot, xytext=(6 if at_left else -6, 0),
-                       textcoords="offset points", ha="left" if at_left else "right", **style)  # fmt: skip
+        beside: dict[str, Any] = {"ha": "left", "xytext": (6, 0)} if at_left else {"ha": "right", "xytext": (-6, 0)}
+        place: dict[str, Any] = {
+            "xy": (end if at_left else start, height),
+            "xycoords": foot,
+            "textcoords": "offset points",
+        }
+        panel.annotate(words, **place, **beside, **style, in_layout=False)

@@ -1,0 +1,51 @@
+"""The committed study of real trials: it loads, its tables are those beside it, and it answers."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from crossover.platform.analysis import StudyTables, answer, load_study, write_report
+
+DATA = Path(__file__).parents[2] / "data"
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> StudyTables:
+    folder = tmp_path_factory.mktemp("example")
+    with tarfile.open(DATA / "crossover-cpu.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return load_study(folder / "crossover-cpu")
+
+
+@pytest.mark.parametrize("name", ["trials", "evaluations"])
+def test_tables_are_the_committed_ones(example: StudyTables, name: str) -> None:
+    committed = pq.read_table(DATA / f"crossover-cpu-{name}.parquet")
+    assert getattr(example, name).to_pylist() == committed.to_pylist()
+
+
+def test_both_objectives_were_given_as_many_configurations(example: StudyTables) -> None:
+    pairs = answer(example).pairs
+    assert len(pairs) == 8
+    for pair in pairs:
+        assert pair.baseline is not None
+        assert pair.challenger is not None
+        assert pair.baseline.num_configurations == pair.challenger.num_configurations
+        assert len(pair.seeds) == 3
+
+
+def test_findings_say_what_the_record_says(example: StudyTables) -> None:
+    findings = (DATA.parents[1] / "docs" / "findings.md").read_text()
+    for pair in answer(example).pairs:
+        assert pair.test is not None
+        low, high = (f"{value:+.3f}".replace("-", "−") for value in (pair.test.low, pair.test.high))
+        assert f"[{low}, {high}]" in findings
+
+
+def test_the_report_of_real_trials_is_written(example: StudyTables) -> None:
+    page = write_report(example.path)
+    assert page.stat().st_size < 10 * 2**20
+    assert (example.path / "figures" / "crossing.svg").exists()
