@@ -178,7 +178,7 @@ def data_prepare(
 def main() -> None:
     """Entry point: a user's mistake is one message and exit code 2, never a traceback."""
     try:
-        app()
+        app(prog_name="crossover")
     except CrossoverError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

@@ -20,7 +20,7 @@ LENGTH = 12
 
 
 def config_of(name: str, **settings: object) -> TrialConfig:
-    base = {"data.corpus": "none", "data.unique_tokens": 100, "model.num_layers": 1, "model.width": 32}
+    base = {"data.corpus": "none", "data.unique_tokens": 1000, "model.num_layers": 1, "model.width": 32}
     return config_from_dotted({**base, "objective.name": name, "schedule.epochs": 1, **settings})
 
 

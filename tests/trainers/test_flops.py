@@ -18,7 +18,7 @@ BATCH, LENGTH, LAYERS, WIDTH = 4, 24, 2, 64
 
 
 def build(name: str) -> Objective:
-    settings = {"data.corpus": "none", "data.unique_tokens": 9, "model.size": "1M", "schedule.epochs": 1}
+    settings = {"data.corpus": "none", "data.unique_tokens": 1000, "model.size": "1M", "schedule.epochs": 1}
     return objectives.build(config_from_dotted({**settings, "objective.name": name}), BYTES)
 
 
