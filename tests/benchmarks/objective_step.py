@@ -26,7 +26,7 @@ def configuration(objective: str, num_layers: int, width: int) -> TrialConfig:
     return config_from_dotted(
         {
             "data.corpus": "none",
-            "data.unique_tokens": 1,
+            "data.unique_tokens": 1024,
             "data.sequence_length": 128,
             "model.num_layers": num_layers,
             "model.width": width,
