@@ -24,7 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if gpu_tests and not _has_gpu():
         for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch sees none"))
-    if not any(shutil.which(name) for name in _BROWSERS):
-        for item in items:
-            if item.get_closest_marker("browser"):
-                item.add_marker(pytest.mark.skip(reason=f"needs a browser, one of: {', '.join(_BROWSERS)}"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """A browser that runs without a screen."""
+    found = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"needs a browser, one of: {', '.join(_BROWSERS)}")
+    return found

@@ -118,6 +118,16 @@ def test_every_configuration_of_every_stratum_is_run_once() -> None:
     assert len({leg.trial_id for leg in legs}) == len(legs) == 8
 
 
+def test_trial_that_has_ended_never_gets_another_leg() -> None:
+    grid = Axis(grid=("ar", "mdm"), role="scientific")
+    bench = Bench(axes={"objective.name": grid}, final_repeats=3)
+    assert len(bench.run()) == 6
+    for _ in range(3):  # a new driver, again and again, over what has ended
+        planner = bench.planner()
+        assert not planner.has_work
+        assert isinstance(planner.next_leg(), Finished)
+
+
 def test_never_more_legs_than_slots() -> None:
     planner = Bench(slots=2).planner()
     assert isinstance(planner.next_leg(), Leg)
