@@ -173,6 +173,9 @@ class CheckpointConfig(Section):
     """How much a fault can cost."""
 
     interval_seconds: float = Field(default=300.0, gt=0, description="Longest time between two checkpoints.")
+    min_interval_seconds: float = Field(
+        default=5.0, ge=0, description="Shortest time between two checkpoints; what is evaluated meanwhile waits."
+    )
     poll_seconds: float = Field(default=10.0, gt=0, description="Longest time before a request to stop is heard.")
 
 

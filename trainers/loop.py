@@ -107,6 +107,8 @@ class _Leg:
     rows: list[Evaluation]
     best: WindowScores | None
     committed: tuple[int, StopRequest | None]
+    unwritten_windows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    unwritten_best: tuple[int, Mapping[str, torch.Tensor]] | None = None
     committed_at: float = field(default_factory=time.monotonic)
     polled_at: float = -math.inf
 
@@ -123,23 +125,23 @@ class _Leg:
             self._train_on()
 
     def save(self) -> None:
-        """Commits a checkpoint without a new row, if anything was trained or decided since the last."""
-        if self.committed != (self.state.step, self.state.ending):
+        """Commits what was trained, evaluated or decided since the last commit."""
+        if self.unwritten_windows or self.committed != (self.state.step, self.state.ending):
             self.state.clock.lap("training")
             self._commit()
 
     def _train_on(self) -> None:
         """Until an evaluation is due, the leg is over or the trial ends."""
-        setup, state, checkpoint = self.setup, self.state, self.setup.config.checkpoint
+        setup, state, poll_seconds = self.setup, self.state, self.setup.config.checkpoint.poll_seconds
         self._ask("training")
         while state.ending is None and not self._evaluation_is_due() and not self._leg_is_over():
             train_step(setup, state)
             if state.step % _FINITE_CHECK_STEPS == 0 and not math.isfinite(state.nats.item()):
                 evidence = f"the training loss is {state.nats.item()} by step {state.step}"
                 state.ending = StopRequest("diverged", evidence)
-            if time.monotonic() - self.polled_at >= checkpoint.poll_seconds:
+            if time.monotonic() - self.polled_at >= poll_seconds:
                 self._ask("training")
-            if time.monotonic() - self.committed_at >= checkpoint.interval_seconds:
+            if self._commit_is_due():
                 self.save()
 
     def _evaluation_is_due(self) -> bool:
@@ -147,6 +149,14 @@ class _Leg:
         evaluated = self.rows[-1].step if self.rows else 0
         wanted = self.state.ending is not None or self.state.step in self.setup.evaluation_steps
         return wanted and self.state.step > evaluated
+
+    def _commit_is_due(self) -> bool:
+        """Rows follow one another fast at first, and a commit costs more than a step: some wait for the next one."""
+        checkpoint = self.setup.config.checkpoint
+        patience = checkpoint.interval_seconds
+        if self.unwritten_windows:
+            patience = min(patience, checkpoint.min_interval_seconds)
+        return time.monotonic() - self.committed_at >= patience
 
     def _leg_is_over(self) -> bool:
         return self.run.until_tokens is not None and self.state.tokens_seen >= self.run.until_tokens
@@ -163,7 +173,7 @@ class _Leg:
         return None
 
     def _evaluate(self) -> None:
-        """Scores the averaged weights; commits the row, its windows and a checkpoint together."""
+        """Scores the averaged weights; the row, its windows and a checkpoint are committed together."""
         config, state = self.setup.config.evaluation, self.state
         state.nats.item()  # waits for the device, so that the clock is right
         state.clock.lap("training")
@@ -172,9 +182,13 @@ class _Leg:
             scores = self._score(self.setup.validation, config.masks_per_window)
         self.rows.append(evaluation_row(self.setup, state, self.rows, scores, self.best))
         is_best = best_index(self.rows) == len(self.rows) - 1
-        self.best = scores if is_best else self.best
         state.begin_stretch()
-        self._commit(scores.nats_W, state.averaged_weights() if is_best else None)
+        self.unwritten_windows[state.step] = scores.nats_W
+        if is_best:
+            self.best = scores
+            self.unwritten_best = state.step, _copied(state.averaged_weights())
+        if self._commit_is_due():
+            self._commit()
         self.run.evaluated(self.rows[-1])
 
     def _finish(self, ending: StopRequest) -> TrialEnd:
@@ -196,11 +210,10 @@ class _Leg:
         self.state.clock.lap("evaluation")
         return scores
 
-    def _commit(
-        self, window_nats: NDArray[np.float32] | None = None, best_weights: Mapping[str, torch.Tensor] | None = None
-    ) -> None:
+    def _commit(self) -> None:
         checkpoint = self.state.checkpoint()
-        self.writer.commit(self.rows, checkpoint, window_nats=window_nats, best_weights=best_weights)
+        self.writer.commit(self.rows, checkpoint, window_nats=self.unwritten_windows, best=self.unwritten_best)
+        self.unwritten_windows, self.unwritten_best = {}, None
         self.state.clock.lap("commit")
         self.committed, self.committed_at = (self.state.step, self.state.ending), time.monotonic()
 
@@ -236,3 +249,7 @@ def _best_scores(setup: TrialSetup, writer: RecordWriter) -> WindowScores | None
     windows = setup.validation
     nats_W = writer.record.window_nats(writer.best_step)
     return WindowScores(nats_W, windows.num_tokens_W, windows.num_bytes_W, windows.document_W)
+
+
+def _copied(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in weights.items()}

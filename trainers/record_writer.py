@@ -181,26 +181,26 @@ class RecordWriter:
         evaluations: Sequence[Evaluation],
         checkpoint: Checkpoint | None,
         *,
-        window_nats: NDArray[np.float32] | None = None,
-        best_weights: Mapping[str, torch.Tensor] | None = None,
+        window_nats: Mapping[int, NDArray[np.float32]] | None = None,
+        best: tuple[int, Mapping[str, torch.Tensor]] | None = None,
     ) -> None:
         """Commits every row so far, and a checkpoint that belongs to it.
 
         Args:
             evaluations: all rows, oldest first.
             checkpoint: the training state; None commits rows alone, from which a trial cannot go on.
-            window_nats: [W] of the last row, if it is new.
-            best_weights: averaged weights of the last row, if it is the new best.
+            window_nats: [W] by step, of every row that is new.
+            best: step and averaged weights of the best row, if it is new.
 
         Raises:
             RecordError: it could not be written; the commit before it stands.
         """
         folder = self.paths.commit(self._next_number)
         with writing(folder):
-            if window_nats is not None:
-                self._write_windows(evaluations[-1].step, window_nats)
-            if best_weights is not None:
-                self._write_best(evaluations[-1].step, best_weights)
+            for step, nats in (window_nats or {}).items():
+                self._write_windows(step, nats)
+            if best is not None:
+                self._write_best(*best)
             durable_folder(folder, lambda place: self._fill_commit(place, evaluations, checkpoint))
             self._next_number += 1
             self._prune()

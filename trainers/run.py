@@ -46,7 +46,7 @@ class Run(Protocol):
         """Where this leg ends with a checkpoint though the trial does not; None: the trial's end."""
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        """An evaluation was committed."""
+        """An evaluation was made; it is committed within `checkpoint.min_interval_seconds`, and before the leg ends."""
 
     def should_stop(self, progress: Progress) -> StopRequest | None:
         """Asked at every evaluation and poll."""

@@ -41,6 +41,7 @@ def config(corpus: Path, **settings: object) -> TrialConfig:
         "evaluation.test_windows": 24,
         "execution.threads": 1,
         "execution.precision": "float32",
+        "checkpoint.min_interval_seconds": 0.0,
         "checkpoint.poll_seconds": 1e-9,
         "seed": 3,
     }

@@ -90,7 +90,7 @@ def checkpoint(step: int) -> Checkpoint:
 def commit_rows(writer: RecordWriter, count: int, first: int = 1) -> None:
     """One commit a row, each a new best."""
     for n in range(first, count + 1):
-        writer.commit(rows(n), checkpoint(n), window_nats=window_nats(n), best_weights=weights(n))
+        writer.commit(rows(n), checkpoint(n), window_nats={n: window_nats(n)}, best=(n, weights(n)))
 
 
 def flip_a_bit(path: Path) -> None:

@@ -149,6 +149,39 @@ def test_evaluations_polls_and_checkpoints_do_not_disturb_training(tiny_corpus: 
     assert {step: losses[0][step] for step in (4, 20)} == losses[1]
 
 
+def test_rows_that_follow_one_another_fast_share_a_commit(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits: list[int] = []
+    commit = RecordWriter.commit
+
+    def counting(self: RecordWriter, rows: Any, *arguments: Any, **keywords: Any) -> None:
+        commits.append(len(rows))
+        commit(self, rows, *arguments, **keywords)
+
+    monkeypatch.setattr(RecordWriter, "commit", counting)
+    at_once = rows_of(example.config(tiny_corpus), tmp_path / "at once")
+    assert commits == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    commits.clear()
+    together = rows_of(example.config(tiny_corpus, checkpoint__min_interval_seconds=60), tmp_path / "together")
+    assert commits == [9]
+    assert example.bits(together) == example.bits(at_once)
+    kept = TrialRecord(tmp_path / "together")
+    assert [kept.window_nats(row.step).shape for row in together] == [(24,)] * 9
+    assert kept.best_step() == min(together, key=lambda row: row.val_loss).step
+
+
+def test_a_row_that_waits_for_its_commit_is_kept_by_an_interruption(tiny_corpus: Path, tmp_path: Path) -> None:
+    def interrupt(progress: Progress) -> StopRequest | None:
+        after = (progress.step, progress.activity) == (5, "training")
+        return StopRequest("interrupted", "Ctrl-C") if after else None
+
+    config = example.config(tiny_corpus, checkpoint__min_interval_seconds=60, checkpoint__poll_seconds=1e9)
+    assert train(config, example.ScriptedRun(tmp_path / "a", answer=interrupt)).status == "interrupted"
+    assert [row.step for row in TrialRecord(tmp_path / "a").evaluations()] == [4, 5]
+    assert example.bits(rows_of(config, tmp_path / "a")) == example.bits(rows_of(config, tmp_path / "b"))
+
+
 def test_raw_loss_is_missing_where_weights_are_averaged_and_the_same_where_not(
     tiny_corpus: Path, tmp_path: Path
 ) -> None:

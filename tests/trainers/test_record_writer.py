@@ -57,7 +57,7 @@ def test_rows_alone_may_be_committed_and_do_not_push_out_checkpoints(folder: Pat
     with open_record(folder, example.facts()) as writer:
         writer.restore()
         for step in (4, 5, 6):
-            writer.commit(example.rows(step), None, window_nats=example.window_nats(step))
+            writer.commit(example.rows(step), None, window_nats={step: example.window_nats(step)})
     assert TrialRecord(folder).evaluations() == example.rows(6)
     with open_record(folder, example.facts()) as writer:
         restored = writer.restore()
