@@ -187,6 +187,22 @@ class ExecutionConfig(Section):
         default="auto", description="auto: bfloat16 autocast where the processor has it and it is faster."
     )
     threads: int | None = Field(default=None, gt=0, description="Processor threads; null: what the worker was given.")
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto", description="torch.compile of each block; auto: where the run is long enough to repay it."
+    )
+    activation_checkpointing: Literal["none", "selective", "full"] = Field(
+        default="none",
+        description="What is computed again in the backward pass to save memory: nothing, all but matrix products and "
+        "attention, or whole blocks.",
+    )
+    micro_batch_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Sequences a worker and forward pass; a step accumulates gradients over them. null: all at once.",
+    )
+    replicas: int = Field(
+        default=1, gt=0, description="Copies of the model, each sharded over workers / replicas of the workers."
+    )
 
 
 class TrialConfig(Section):

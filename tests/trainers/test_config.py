@@ -38,6 +38,10 @@ def config(**changes: Any) -> TrialConfig:
         ({"evaluation__first_epoch": 1e-320}, "evaluation.first_epoch: .*0.000001"),
         ({"model__width": 64}, "both set"),
         ({"model__size": None}, "no shape"),
+        ({"execution__micro_batch_size": 0}, r"execution.micro_batch_size: .*greater than 0 \(got 0\)"),
+        ({"execution__replicas": -1}, r"execution.replicas: .*greater than 0 \(got -1\)"),
+        ({"execution__compile": "maybe"}, "execution.compile: .*'auto', 'on' or 'off'"),
+        ({"execution__activation_checkpointing": "some"}, "execution.activation_checkpointing: .*'none', 'selective'"),
         ({"objective__name": "masked_diffusion", "regularization__input_noise": 0.1}, "when: {objective.name: autoreg"),
     ],
 )
@@ -49,6 +53,10 @@ def test_a_wrong_setting_is_named_with_its_rule(changes: dict[str, Any], words: 
 def test_identity_covers_the_mathematics_and_nothing_else() -> None:
     identity = trial_identity(config(), "hash")
     assert trial_identity(config(execution__threads=3, checkpoint__poll_seconds=1.0), "hash") == identity
+    computed = {"compile": "on", "activation_checkpointing": "full", "micro_batch_size": 2, "replicas": 2}
+    assert (
+        trial_identity(config(**{f"execution__{name}": value for name, value in computed.items()}), "hash") == identity
+    )
     assert trial_identity(config(data__corpus="/elsewhere"), "hash") == identity
     assert trial_identity(config(), "other text") != identity
     for change in ({"seed": 1}, {"data__seed": 1}, {"optimizer__weight_decay": 0.2}, {"evaluation__seed": 1}):
