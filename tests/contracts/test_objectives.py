@@ -111,6 +111,29 @@ class TestObjectiveContract:
         assert first.nats_WM.dtype == np.float64
         assert (first.num_masked_WM is not None) == objective.is_bound
 
+    @pytest.mark.parametrize(("world_size", "batch_size"), [(2, 64), (2, 3), (4, 1), (3, 2), (40, 8)])
+    def test_workers_score_every_window_once_in_as_many_passes(
+        self, objective: Objective, world_size: int, batch_size: int
+    ) -> None:
+        model, windows = make_model(), make_windows()
+        alone = objective.window_nats(model, windows, num_masks=2, seed=1)
+        passes: list[int] = []
+        parts = []
+        for rank in range(world_size):
+            shapes: list[torch.Size] = []
+            hook = model.norm.register_forward_hook(lambda norm, inputs, h, shapes=shapes: shapes.append(h.shape))
+            result = objective.window_nats(
+                model, windows, num_masks=2, seed=1, batch_size=batch_size, rank=rank, world_size=world_size
+            )
+            hook.remove()
+            assert max(shape[0] for shape in shapes) <= batch_size
+            passes.append(len(shapes))
+            parts.append(result.nats_WM)
+            np.testing.assert_array_equal(result.num_masked_WM, alone.num_masked_WM)
+        assert len(set(passes)) == 1
+        assert (sum((part != 0).astype(int) for part in parts) == 1).all()
+        np.testing.assert_allclose(sum(parts), alone.nats_WM, rtol=1e-5)
+
     def test_windows_are_scored_without_dropout_or_gradient_and_the_mode_comes_back(self, objective: Objective) -> None:
         windows, model = make_windows(), make_model(dropout=0.5).train()
         expected = objective.window_nats(make_model(), windows, num_masks=2, seed=0).nats_WM

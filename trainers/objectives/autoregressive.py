@@ -21,6 +21,7 @@ from crossover.trainers.objectives.base import (
     register,
     token_nats,
 )
+from crossover.trainers.objectives.passes import forward_passes
 
 if TYPE_CHECKING:
     from crossover.trainers.config import TrialConfig
@@ -68,17 +69,24 @@ class Autoregressive(Objective):
         return LossSum(nats_N.sum(), int(valid_BL.sum()))
 
     def window_nats(
-        self, model: LanguageModel, windows: Windows, *, num_masks: int, seed: int, batch_size: int = 64
+        self,
+        model: LanguageModel,
+        windows: Windows,
+        *,
+        num_masks: int,
+        seed: int,
+        batch_size: int = 64,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> WindowNats:
         """The exact NLL of each window [W, 1]; there is nothing to draw."""
         nats_W1 = np.zeros((len(windows.tokens_WL), 1))
         with evaluating(model):
-            for start in range(0, len(nats_W1), batch_size):
-                rows = slice(start, start + batch_size)
-                tokens_BL, valid_BL = windows.tokens_WL[rows], windows.valid_WL[rows]
-                nats_BL = torch.zeros(tokens_BL.shape, dtype=torch.float64)
-                nats_BL[valid_BL] = self._token_nats(model, self._inputs(tokens_BL), tokens_BL, valid_BL).double().cpu()
-                nats_W1[rows, 0] = nats_BL.sum(1).numpy()
+            for part in forward_passes(len(nats_W1), batch_size, rank, world_size):
+                tokens_RL, valid_RL = windows.tokens_WL[part.rows_R], windows.valid_WL[part.rows_R]
+                nats_RL = torch.zeros(tokens_RL.shape, dtype=torch.float64)
+                nats_RL[valid_RL] = self._token_nats(model, self._inputs(tokens_RL), tokens_RL, valid_RL).double().cpu()
+                nats_W1[part.own, 0] = nats_RL[: part.num_own].sum(1).numpy()
         return WindowNats(nats_W1)
 
     @property

@@ -124,7 +124,15 @@ class Objective(ABC):
 
     @abstractmethod
     def window_nats(
-        self, model: LanguageModel, windows: Windows, *, num_masks: int, seed: int, batch_size: int = 64
+        self,
+        model: LanguageModel,
+        windows: Windows,
+        *,
+        num_masks: int,
+        seed: int,
+        batch_size: int = 64,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> WindowNats:
         """The cost of every window, in evaluation mode and without gradient; the model's mode is restored.
 
@@ -135,8 +143,11 @@ class Objective(ABC):
             model: Any model.
             windows: Held-out windows; padding is neither attended nor counted.
             num_masks: Monte-Carlo masks M a window; an exact objective has one column whatever it is.
-            seed: Seed of the masks: the same ones for every model and batch size.
-            batch_size: Sequences a forward pass.
+            seed: Seed of the masks: the same ones for every model, batch size and world size.
+            batch_size: Most sequences a forward pass of a worker.
+            rank: This worker. All workers make the same number of forward passes.
+            world_size: Workers, each of which scores its share of the rows. The others' rows are 0.0 in the result:
+                the sum over the workers is the result of one.
         """
 
     @property

@@ -27,9 +27,10 @@ from crossover.trainers.objectives.base import (
     register,
     token_nats,
 )
+from crossover.trainers.objectives.passes import ForwardPass, forward_passes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -76,18 +77,27 @@ class MaskedDiffusion(Objective):
         return LossSum((nats_N * weight_N.to(nats_N.device)).sum(), int(valid_BL.sum()))
 
     def window_nats(
-        self, model: LanguageModel, windows: Windows, *, num_masks: int, seed: int, batch_size: int = 64
+        self,
+        model: LanguageModel,
+        windows: Windows,
+        *,
+        num_masks: int,
+        seed: int,
+        batch_size: int = 64,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> WindowNats:
         """One estimate of the bound for each window and mask; see the module for the estimator."""
         num_tokens_W = windows.num_tokens_W
         random = np.random.default_rng([seed, _MASK_STREAM])
         k_WM = masked_counts(num_tokens_W, num_masks, random.random())
         nats_R = np.zeros(k_WM.size)
+        passes = forward_passes(k_WM.size, batch_size, rank, world_size)
         with evaluating(model):
-            for rows, tokens_RL, valid_RL, masked_RL in _masked_batches(windows, k_WM, random, batch_size):
+            for part, tokens_RL, valid_RL, masked_RL in _masked_batches(windows, k_WM, random, passes):
                 nats_RL = torch.zeros(tokens_RL.shape, dtype=torch.float64)
                 nats_RL[masked_RL] = self._masked_nats(model, tokens_RL, valid_RL, masked_RL).double().cpu()
-                nats_R[rows] = nats_RL.sum(1).numpy()
+                nats_R[part.own] = nats_RL[: part.num_own].sum(1).numpy()
         return WindowNats(nats_R.reshape(k_WM.shape) * num_tokens_W[:, None] / k_WM, k_WM)
 
     @property
@@ -136,18 +146,19 @@ def masked_counts(num_tokens_W: NDArray[np.int64], num_masks: int, shift: float)
 
 
 def _masked_batches(
-    windows: Windows, k_WM: NDArray[np.int64], random: np.random.Generator, batch_size: int
-) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-    """Rows (window, mask) in window-major order: their slice, tokens, validity and masks, batch by batch.
+    windows: Windows, k_WM: NDArray[np.int64], random: np.random.Generator, passes: Iterable[ForwardPass]
+) -> Iterator[tuple[ForwardPass, Tensor, Tensor, Tensor]]:
+    """Rows (window, mask) in window-major order: tokens, validity and masks of each pass.
 
-    The random stream is read in the order of rows, so that masks do not depend on the batch size.
+    The random stream is read for all rows in their order, so that masks depend neither on the batch size nor on the
+    worker.
     """
-    num_windows, num_masks = k_WM.shape
     k_R = torch.from_numpy(k_WM.reshape(-1))
-    for start in range(0, num_windows * num_masks, batch_size):
-        rows = slice(start, min(start + batch_size, num_windows * num_masks))
-        window_R = torch.arange(rows.start, rows.stop) // num_masks
+    length = windows.tokens_WL.shape[1]
+    for part in passes:
+        drawn_RL = torch.from_numpy(random.random((part.everyone.stop - part.everyone.start, length)))
+        window_R = part.rows_R // k_WM.shape[1]
         tokens_RL, valid_RL = windows.tokens_WL[window_R], windows.valid_WL[window_R]
-        order_RL = torch.from_numpy(random.random(tokens_RL.shape)).masked_fill(~valid_RL, 2.0)
+        order_RL = drawn_RL[part.rows_R - part.everyone.start].masked_fill(~valid_RL, 2.0)
         rank_RL = order_RL.argsort(dim=1).argsort(dim=1)
-        yield rows, tokens_RL, valid_RL, rank_RL < k_R[rows, None]
+        yield part, tokens_RL, valid_RL, rank_RL < k_R[part.rows_R, None]

@@ -50,6 +50,18 @@ def test_short_window_costs_what_it_costs_alone() -> None:
     np.testing.assert_allclose(padded, alone, rtol=1e-5)
 
 
+@pytest.mark.parametrize("world_size", [2, 3, 64])
+def test_the_sum_over_workers_is_the_result_of_one_to_the_bit(world_size: int) -> None:
+    model, tokens = ExactPosterior(4), all_sequences(4)[::9]
+    parts = [
+        objective().window_nats(
+            model, windows_of(tokens), num_masks=1, seed=0, batch_size=2, rank=rank, world_size=world_size
+        )
+        for rank in range(world_size)
+    ]
+    np.testing.assert_array_equal(sum(part.nats_WM for part in parts)[:, 0], window_nats(model, tokens))
+
+
 def test_training_loss_is_the_sum_of_the_windows() -> None:
     model, tokens = tiny_transformer(), all_sequences(4)[::7]
     lengths = [1 + i % 4 for i in range(len(tokens))]

@@ -124,6 +124,17 @@ def test_masks_are_common_to_all_models_and_batch_sizes_and_differ_by_seed() -> 
     assert not np.allclose(nats, run(model, 1, 64)[0])
 
 
+@pytest.mark.parametrize("world_size", [2, 3, 64])
+def test_the_sum_over_workers_is_the_result_of_one_to_the_bit(world_size: int) -> None:
+    model, windows = ExactPosterior(4), windows_of(all_sequences(4)[::9])
+    alone = OBJECTIVE.window_nats(model, windows, num_masks=3, seed=5)
+    parts = [
+        OBJECTIVE.window_nats(model, windows, num_masks=3, seed=5, batch_size=2, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    np.testing.assert_array_equal(sum(part.nats_WM for part in parts), alone.nats_WM)
+
+
 def test_a_window_keeps_its_masks_when_others_follow_it() -> None:
     model, tokens_WL = tiny_transformer(), all_sequences(4)
     few = OBJECTIVE.window_nats(model, windows_of(tokens_WL[:10]), num_masks=2, seed=0).nats_WM
