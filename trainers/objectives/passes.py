@@ -32,7 +32,8 @@ class ForwardPass:
     @property
     def num_own(self) -> int:
         """How many of `rows_R` count, from the first."""
-        return self.own.stop - self.own.start
+        num: int = self.own.stop - self.own.start
+        return num
 
 
 def forward_passes(num_rows: int, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[ForwardPass]:
