@@ -206,14 +206,15 @@ class Planner:
             for number, repeats in stratum.configurations.items():
                 if len(repeats) < self._plan.repeats:
                     return self._complete(stratum, number, self._plan.repeats, "search")
-        while candidates := [stratum for stratum in self._strata.values() if stratum.is_open]:
-            stratum = min(candidates, key=lambda s: len(s.configurations))
+        candidates = [stratum for stratum in self._strata.values() if stratum.is_open]
+        for stratum in sorted(candidates, key=lambda s: len(s.configurations)):
             settings = self._draw(stratum)
             if settings is not None:
                 number = len(stratum.configurations)
                 stratum.settings[number] = settings
                 return self._complete(stratum, number, self._plan.repeats, "search")
-            stratum.exhausted = True
+            # A sampler that has nothing to suggest may have more once what runs has a result.
+            stratum.exhausted = len(stratum.told) == len(stratum.configurations)
         return False
 
     def _is_wanting(self, stratum: _Stratum) -> bool:
@@ -225,6 +226,8 @@ class Planner:
     def _draw(self, stratum: _Stratum) -> Mapping[str, Scalar] | None:
         for attempt in range(_DRAWS):
             settings = stratum.plan.searcher.suggest(len(stratum.configurations), attempt)
+            if settings is None:
+                return None
             if stratum.plan.identify(settings, 0)[0] not in stratum.first_trials:
                 return settings
         return None

@@ -40,10 +40,11 @@ class Searcher(ABC):
     """Suggests configurations of one stratum. `number` counts configurations from 0."""
 
     @abstractmethod
-    def suggest(self, number: int, attempt: int = 0) -> Mapping[str, Scalar]:
+    def suggest(self, number: int, attempt: int = 0) -> Mapping[str, Scalar] | None:
         """Settings of configuration `number`; a higher `attempt` draws again.
 
-        It has no effect: `observe` says which suggestion was taken.
+        It has no effect: `observe` says which suggestion was taken. None: there is nothing to try before a result of
+        what runs is told, and nothing at all where every configuration has been told.
         """
 
     @abstractmethod

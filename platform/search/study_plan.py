@@ -53,7 +53,7 @@ def plan_of(study: Study, data_hash: str) -> Plan:
 
 def first_settings(study: Study, stratum: Stratum, number: int = 0) -> Mapping[str, Scalar]:
     """Settings of configuration `number` as they are suggested before anything is known."""
-    return _searcher(study, stratum).suggest(number)
+    return _searcher(study, stratum).suggest(number) or {}
 
 
 def _searcher(study: Study, stratum: Stratum) -> Searcher:
