@@ -69,7 +69,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Grid(Choice):
-    """Every one of some values, in order: a space visits grids by itself and asks no source."""
+    """Every one of some values, in order: a space visits grids by number, and asks a source only where it has none."""
 
 
 @dataclass(frozen=True)

@@ -95,16 +95,19 @@ class Space:
         """Whether a stratum has nuisance axes that a sampler must draw."""
         return any(not isinstance(self.axes[path].domain, Grid) for path in self.nuisance(stratum))
 
-    def suggest(self, stratum: Stratum, source: Source, number: int = 0) -> dict[str, Scalar]:
+    def suggest(self, stratum: Stratum, source: Source, number: int | None = 0) -> dict[str, Scalar]:
         """Nuisance settings of one configuration.
 
         Args:
             stratum: Where it belongs.
             source: Asked for every sampled axis that applies, always in the same order.
-            number: Which configuration of the stratum, from 0: it takes grid point `number` modulo their count.
+            number: Which configuration of the stratum, from 0: it takes grid point `number` modulo their count. None:
+                grids are asked of the source like choices.
         """
-        points = self.grid_points(stratum)
-        point = points[number % len(points)]
+        point: Mapping[str, Scalar] = {}
+        if number is not None:
+            points = self.grid_points(stratum)
+            point = points[number % len(points)]
         known = {**self.fixed, **stratum.settings}
         chosen: dict[str, Scalar] = {}
         for path in self._nuisance_order:

@@ -104,7 +104,7 @@ def test_tpe_finds_what_random_search_does_not() -> None:
 
 
 def test_unknown_sampler_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"anneal is unknown.*tpe, random"):
+    with pytest.raises(ConfigError, match=r"anneal is unknown.*tpe, gp, nsga2, random"):
         searcher("anneal")
 
 
