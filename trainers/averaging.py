@@ -14,7 +14,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from crossover.trainers.checkpoint import load_into, shapes_of
 from crossover.trainers.errors import RecordError
+from crossover.trainers.world import local_part
 
 __all__ = ["AveragedWeights", "decay_of_average"]
 
@@ -30,7 +32,10 @@ def decay_of_average(num_updates: int, horizon_fraction: float) -> float:
 
 
 class AveragedWeights:
-    """A float32 copy of a model's parameters that follows them; the model itself where the horizon is 0."""
+    """A float32 copy of a model's parameters that follows them; the model itself where the horizon is 0.
+
+    Where parameters are sharded so are their averages, and each worker averages its own shards.
+    """
 
     def __init__(self, model: nn.Module, horizon_fraction: float) -> None:
         """Start to follow `model`.
@@ -60,8 +65,8 @@ class AveragedWeights:
         if not self.is_on:
             return
         share = 1 - decay_of_average(num_updates, self._horizon_fraction)
-        weights = [parameter.detach().float() for parameter in self._parameters.values()]
-        torch._foreach_lerp_(list(self._averages.values()), weights, share)
+        weights = [local_part(parameter).float() for parameter in self._parameters.values()]
+        torch._foreach_lerp_([local_part(average) for average in self._averages.values()], weights, share)
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state, by parameter name: live tensors, not copies; empty when off."""
@@ -74,7 +79,7 @@ class AveragedWeights:
             RecordError: the names or shapes are those of another model, or of another horizon (off or on).
         """
         expected = {name: tuple(average.shape) for name, average in self._averages.items()}
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        found = shapes_of(tensors)
         if found != expected:
             wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
             raise RecordError(
@@ -82,15 +87,15 @@ class AveragedWeights:
                 f"{expected.get(wrong[0], 'absent')} here; continue this trial with the configuration it began with"
             )
         for name, average in self._averages.items():
-            average.copy_(tensors[name])
+            load_into(average, tensors, name)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """The model has the averaged weights inside, and its own again after, bit for bit, whatever happens."""
-        parameters = [parameter.detach() for parameter in self._parameters.values()]
+        parameters = [local_part(parameter) for parameter in self._parameters.values()]
         own = [parameter.clone() for parameter in parameters]
         for parameter, average in zip(parameters, self._averages.values(), strict=True):
-            parameter.copy_(average)
+            parameter.copy_(local_part(average))
         try:
             yield
         finally:

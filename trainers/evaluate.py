@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from crossover.trainers.world import World
 
 if TYPE_CHECKING:
     from crossover.trainers.data import Windows
@@ -27,6 +30,7 @@ Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
 _RATE_BINS = 16
+_ALONE = World()
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,18 @@ def paired_bits_per_byte(a: WindowScores, b: WindowScores) -> Paired:
 
 
 def score(
-    model: LanguageModel, objective: Objective, windows: Windows, num_masks: int, seed: int, *, batch_size: int = 64
+    model: LanguageModel,
+    objective: Objective,
+    windows: Windows,
+    num_masks: int,
+    seed: int,
+    *,
+    batch_size: int = 64,
+    world: World = _ALONE,
 ) -> WindowScores:
     """Score every window, in evaluation mode and without gradient; the model's mode is restored.
+
+    Several workers share the windows, and each gets the scores of all: the same bits. They call it together.
 
     Args:
         model: the weights to score.
@@ -108,16 +121,26 @@ def score(
         windows: what to score.
         num_masks: Monte-Carlo masks a window.
         seed: of the masks; the same seed gives the same masks to every model.
-        batch_size: sequences a forward pass.
+        batch_size: sequences a worker and forward pass.
+        world: the workers.
     """
-    result = objective.window_nats(model, windows, num_masks=num_masks, seed=seed, batch_size=batch_size)
+    result = objective.window_nats(
+        model,
+        windows,
+        num_masks=num_masks,
+        seed=seed,
+        batch_size=batch_size,
+        rank=world.rank,
+        world_size=world.size,
+    )
+    nats_WM = world.sum(torch.from_numpy(result.nats_WM)).numpy()  # a worker has 0.0 where another scored
     num_masked_WM = result.num_masked_WM
     return WindowScores(
-        nats_W=result.nats_WM.mean(axis=1).astype(np.float32),
+        nats_W=nats_WM.mean(axis=1).astype(np.float32),
         num_tokens_W=windows.num_tokens_W,
         num_bytes_W=windows.num_bytes_W,
         document_W=windows.document_W,
-        se_mc=0.0 if num_masked_WM is None else monte_carlo_se(result.nats_WM, num_masked_WM, windows.num_tokens_W),
+        se_mc=0.0 if num_masked_WM is None else monte_carlo_se(nats_WM, num_masked_WM, windows.num_tokens_W),
     )
 
 

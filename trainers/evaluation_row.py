@@ -25,7 +25,7 @@ def evaluation_row(
     scores: WindowScores,
     best: WindowScores | None,
 ) -> Evaluation:
-    """The row of the state that was just scored.
+    """The row of the state that was just scored. All workers call it together.
 
     `raw_val_loss` is None while averaging is on: scoring the raw weights too would double what evaluation costs, and
     fewer windows or masks would give a number that compares with nothing. With averaging off it is `val_loss`.
@@ -52,7 +52,7 @@ def evaluation_row(
         eval_flops=_validation_flops(setup, len(before) + 1),
         wall_seconds=state.clock.total,
         eval_seconds=state.clock.seconds["evaluation"],
-        train_loss=state.mean_loss,
+        train_loss=state.mean_loss(setup.world),
         val_loss=scores.loss,
         val_loss_se=scores.loss_se,
         val_loss_se_mc=scores.se_mc,
@@ -69,6 +69,7 @@ def evaluation_row(
         peak_memory_bytes=peak_memory_bytes(setup.runtime.device),
         precision=setup.runtime.precision,
         device=setup.runtime.description,
+        world_size=setup.world.size,
     )
 
 
@@ -133,7 +134,9 @@ def _rise(scores: WindowScores, best: WindowScores | None) -> tuple[float, float
 
 
 def _peak(setup: TrialSetup) -> float | None:
-    return device_peak_flops(setup.runtime.description, setup.runtime.precision)
+    """Of all workers' devices together: throughput is theirs together."""
+    peak = device_peak_flops(setup.runtime.description, setup.runtime.precision)
+    return None if peak is None else peak * setup.world.size
 
 
 def _finite(value: float) -> float | None:

@@ -2,6 +2,9 @@
 
 The wall clock decides when to poll, to write a checkpoint and what the throughput columns say, and never enters the
 mathematics: killed anywhere and resumed, a run on a CPU repeats the undisturbed losses bit for bit.
+
+Several workers run the same loop. What depends on a clock or on an answer from outside is decided by the main one and
+spread, one byte or two a step (60 microseconds between two processes of one machine), so all leave at the same step.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -18,7 +22,7 @@ from numpy.typing import NDArray
 
 from crossover.trainers.checkpoint import read_tensors
 from crossover.trainers.config import TrialConfig
-from crossover.trainers.data import Windows
+from crossover.trainers.data import Batch, Windows
 from crossover.trainers.evaluate import WindowScores, score
 from crossover.trainers.evaluation_row import evaluation_row, trial_end
 from crossover.trainers.optim import clip_gradients
@@ -29,6 +33,7 @@ from crossover.trainers.run import Progress, Run, StopRequest
 from crossover.trainers.schedule import learning_rate
 from crossover.trainers.training_state import TrainingState, derived_seed, new_state
 from crossover.trainers.trial_setup import TrialSetup, open_setup, window_facts
+from crossover.trainers.world import World, open_world
 
 __all__ = ["LegEnd", "train"]
 
@@ -52,6 +57,8 @@ class _Interrupted(Exception):  # noqa: N818 - no error
 def train(config: TrialConfig, run: Run) -> LegEnd:
     """Trains, evaluates and records until the trial or the leg ends; goes on with what the record holds.
 
+    Every worker of several calls it, with the same configuration.
+
     Args:
         config: the whole of the run.
         run: where it runs: the trial's folder, the end of the leg, who is told and asked.
@@ -59,30 +66,29 @@ def train(config: TrialConfig, run: Run) -> LegEnd:
     Raises:
         CrossoverError: the configuration cannot be run here, or the record cannot be read or written.
     """
-    setup = open_setup(config)
-    with open_record(run.directory, setup.facts()) as writer:
-        if (end := writer.record.end()) is not None:
-            return LegEnd("ended", end)
-        writer.write_window_facts(window_facts(setup.validation), window_facts(setup.test))
-        setup.runtime.activate()
-        leg = _begin_leg(setup, run, writer)
-        try:
-            return leg.go()
-        except _Interrupted:
-            leg.save()
-            return LegEnd("interrupted")
+    with open_world(config.execution.device) as world:
+        setup = world.together(lambda: _checked_setup(config, world))
+        with open_record(run.directory, setup.facts(), *_the(world)) as writer:
+            if (end := world.from_main(writer.record.end() if world.is_main else None)) is not None:
+                return LegEnd("ended", end)
+            writer.write_window_facts(window_facts(setup.validation), window_facts(setup.test))
+            setup.runtime.activate()
+            leg = _begin_leg(setup, run, writer)
+            try:
+                return leg.go()
+            except _Interrupted:
+                leg.save()
+                return LegEnd("interrupted")
 
 
 def train_step(setup: TrialSetup, state: TrainingState) -> None:
-    """One optimizer step, whose noise and dropout are those of its number."""
+    """One optimizer step of all workers, whose noise and dropout are those of its number."""
     config, step = setup.config, state.step
     batch = setup.subset.batch(step * config.schedule.batch_size, config.schedule.batch_size, config.seed)
-    noise = torch.Generator().manual_seed(derived_seed(config.seed, "noise", step))
-    torch.manual_seed(derived_seed(config.seed, "dropout", step))
-
-    with setup.runtime.autocast():
-        loss = setup.objective.training_loss(state.model, batch, noise)
-    torch.autograd.backward(loss.nats / loss.num_tokens)
+    for rows in setup.micro_batches:
+        nats = state.parallel(partial(_forward, setup, state, batch, rows))
+        torch.autograd.backward(nats / batch.num_tokens)
+        state.nats += nats.detach()
     state.grad_norm = clip_gradients(state.model, config.optimizer.gradient_clip)
     state.learning_rate = learning_rate(step, setup.num_steps, config.schedule, config.optimizer.learning_rate)
     state.optimizer.step(state.learning_rate)
@@ -90,9 +96,27 @@ def train_step(setup: TrialSetup, state: TrainingState) -> None:
     state.averages.update(step + 1)
 
     state.step += 1
-    state.tokens_seen += loss.num_tokens
-    state.num_tokens += loss.num_tokens
-    state.nats += loss.nats.detach()
+    state.tokens_seen += batch.num_tokens
+    state.num_tokens += batch.num_tokens
+
+
+def _forward(setup: TrialSetup, state: TrainingState, batch: Batch, rows: slice) -> torch.Tensor:
+    """Nats of some rows of the global batch. Noise is drawn for all of it, dropout for these rows."""
+    seed, step = setup.config.seed, state.step
+    noise = torch.Generator().manual_seed(derived_seed(seed, "noise", step))
+    torch.manual_seed(derived_seed(seed, "dropout" if rows.start == 0 else f"dropout from row {rows.start}", step))
+    with setup.runtime.autocast():
+        return setup.objective.training_loss(state.model, batch, noise, rows).nats
+
+
+def _the(world: World) -> tuple[World, ...]:
+    return (world,) if world.size > 1 else ()
+
+
+def _checked_setup(config: TrialConfig, world: World) -> TrialSetup:
+    setup = open_setup(config, world)
+    setup.check_world()
+    return setup
 
 
 @dataclass
@@ -136,13 +160,18 @@ class _Leg:
         self._ask("training")
         while state.ending is None and not self._evaluation_is_due() and not self._leg_is_over():
             train_step(setup, state)
-            if state.step % _FINITE_CHECK_STEPS == 0 and not math.isfinite(state.nats.item()):
-                evidence = f"the training loss is {state.nats.item()} by step {state.step}"
-                state.ending = StopRequest("diverged", evidence)
-            if time.monotonic() - self.polled_at >= poll_seconds:
+            if state.step % _FINITE_CHECK_STEPS == 0:
+                self._check_that_the_loss_is_finite()
+            poll_is_due = time.monotonic() - self.polled_at >= poll_seconds
+            poll, commit = setup.world.flags_from_main(poll_is_due, self._commit_is_due())
+            if poll:
                 self._ask("training")
-            if self._commit_is_due():
+            if commit:
                 self.save()
+
+    def _check_that_the_loss_is_finite(self) -> None:
+        if not math.isfinite(nats := self.state.total_nats(self.setup.world)):
+            self.state.ending = StopRequest("diverged", f"the training loss is {nats} by step {self.state.step}")
 
     def _evaluation_is_due(self) -> bool:
         """Nothing is evaluated twice, and what was trained before an end is evaluated."""
@@ -180,16 +209,18 @@ class _Leg:
         self._ask("validating")
         with state.averages.swapped_in():
             scores = self._score(self.setup.validation, config.masks_per_window)
-        self.rows.append(evaluation_row(self.setup, state, self.rows, scores, self.best))
+        row = evaluation_row(self.setup, state, self.rows, scores, self.best)
+        self.rows.append(self.setup.world.from_main(row))  # its columns of the clock differ
         is_best = best_index(self.rows) == len(self.rows) - 1
         state.begin_stretch()
         self.unwritten_windows[state.step] = scores.nats_W
         if is_best:
             self.best = scores
             self.unwritten_best = state.step, _copied(state.averaged_weights())
-        if self._commit_is_due():
+        if self.setup.world.flags_from_main(self._commit_is_due())[0]:
             self._commit()
-        self.run.evaluated(self.rows[-1])
+        if self.setup.world.is_main:
+            self.run.evaluated(self.rows[-1])
 
     def _finish(self, ending: StopRequest) -> TrialEnd:
         """Scores the test windows once, at the best averaged weights, and writes the end."""
@@ -205,13 +236,16 @@ class _Leg:
 
     def _score(self, windows: Windows, num_masks: int) -> WindowScores:
         setup = self.setup
+        seed, model = setup.config.evaluation.seed, self.state.model
         with setup.runtime.autocast():
-            scores = score(self.state.model, setup.objective, windows, num_masks, setup.config.evaluation.seed)
+            scores = self.state.parallel.evaluate(
+                lambda: score(model, setup.objective, windows, num_masks, seed, world=setup.world)
+            )
         self.state.clock.lap("evaluation")
         return scores
 
     def _commit(self) -> None:
-        checkpoint = self.state.checkpoint()
+        checkpoint = self.state.checkpoint(self.setup.world)
         self.writer.commit(self.rows, checkpoint, window_nats=self.unwritten_windows, best=self.unwritten_best)
         self.unwritten_windows, self.unwritten_best = {}, None
         self.state.clock.lap("commit")
@@ -222,10 +256,13 @@ class _Leg:
         state, setup = self.state, self.setup
         if activity == "training":
             state.clock.lap("training")
-        epoch = state.tokens_seen / setup.subset.unique_tokens
-        request = self.run.should_stop(
-            Progress(setup.trial_id, state.step, setup.num_steps, epoch, state.tokens_per_second, activity)
-        )
+        request = None
+        if setup.world.is_main:
+            epoch = state.tokens_seen / setup.subset.unique_tokens
+            request = self.run.should_stop(
+                Progress(setup.trial_id, state.step, setup.num_steps, epoch, state.tokens_per_second, activity)
+            )
+        request = setup.world.from_main(request)
         self.polled_at = time.monotonic()
         if request is not None and request.reason == "interrupted":
             raise _Interrupted
@@ -236,7 +273,7 @@ def _begin_leg(setup: TrialSetup, run: Run, writer: RecordWriter) -> _Leg:
     """A leg at the newest valid checkpoint, or before the first step."""
     state, rows, best = new_state(setup), [], None
     if (restored := writer.restore()) is not None:
-        state.restore(restored.checkpoint)
+        state.restore(restored.checkpoint, setup.world)
         rows = restored.evaluations
         best = _best_scores(setup, writer)
     state.clock.start()

@@ -11,13 +11,15 @@ The state is tensors under parameter names, without pickle; rates are functions 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from crossover.trainers.checkpoint import load_into, shapes_of
 from crossover.trainers.config import OptimizerConfig
 from crossover.trainers.errors import ConfigError, RecordError
+from crossover.trainers.sharded_muon import ShardedMuon
 
 __all__ = ["TrainingOptimizer", "build_optimizer", "clip_gradients"]
 
@@ -52,15 +54,18 @@ class TrainingOptimizer:
         return {name: optimizer.state[parameter][key] for name, optimizer, parameter, key in self._entries()}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from a saved state, bit for bit. The tensors are copied.
+        """Go on from a saved state, bit for bit. The tensors are copied; a worker of several takes its shards.
 
         Raises:
             RecordError: the state is that of another model or of another optimizer.
         """
-        names = set(tensors)
+        shapes = shapes_of(tensors)
+        names = set(shapes)
         for prefix, optimizer in self._optimizers.items():
             ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            state = {i: self._state_of(prefix, parameter, tensors, names) for i, parameter in enumerate(ordered)}
+            state = {
+                i: self._state_of(prefix, parameter, tensors, shapes, names) for i, parameter in enumerate(ordered)
+            }
             optimizer.load_state_dict(
                 {
                     "state": {i: entries for i, entries in state.items() if entries},
@@ -74,22 +79,29 @@ class TrainingOptimizer:
             )
 
     def _state_of(
-        self, prefix: str, parameter: Tensor, tensors: Mapping[str, Tensor], unused: set[str]
+        self,
+        prefix: str,
+        parameter: Tensor,
+        tensors: Mapping[str, Tensor],
+        shapes: Mapping[str, tuple[int, ...]],
+        unused: set[str],
     ) -> dict[str, Tensor]:
-        keys = _STATE_KEYS[prefix]
-        names = {key: f"{prefix}.{self._name_of[parameter]}.{key}" for key in keys}
-        if not tensors:
+        if not shapes:
             return {}
-        for key, name in names.items():
-            shape = () if key == "step" else tuple(parameter.shape)
-            found = tuple(tensors[name].shape) if name in tensors else "absent"
-            if found != shape:
+        state = {}
+        for key in _STATE_KEYS[prefix]:
+            name = f"{prefix}.{self._name_of[parameter]}.{key}"
+            target = torch.zeros(()) if key == "step" else torch.zeros_like(parameter)
+            here, there = tuple(target.shape), shapes.get(name, "absent")
+            if there != here:
                 raise RecordError(
-                    f"the saved optimizer state does not fit: {name} is {found} there and {shape} here; continue "
+                    f"the saved optimizer state does not fit: {name} is {there} there and {here} here; continue "
                     "this trial with the configuration it began with"
                 )
-        unused.difference_update(names.values())
-        return {key: tensors[name].clone() for key, name in names.items()}
+            load_into(target, tensors, name)
+            unused.discard(name)
+            state[key] = target
+        return state
 
     def _entries(self) -> Iterator[tuple[str, torch.optim.Optimizer, Tensor, str]]:
         for prefix, optimizer in self._optimizers.items():
@@ -104,6 +116,8 @@ _STATE_KEYS = {"adamw": ("step", "exp_avg", "exp_avg_sq"), "muon": ("momentum_bu
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> TrainingOptimizer:
     """The optimizer of a model; the learning rate is given at each step.
 
+    Of sharded parameters the state is sharded too, and the updates are those of whole ones.
+
     With `muon`, the matrices inside `model.blocks` are updated by Muon, scaled to the root mean square of AdamW's
     updates (Moonlight, arXiv 2502.16982), so that one learning rate and one weight decay serve both.
 
@@ -115,13 +129,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> TrainingOptimi
     rest = {name: parameter for name, parameter in parameters.items() if name not in hidden}
     optimizers: dict[str, torch.optim.Optimizer] = {"adamw": _adamw(rest, config)}
     if hidden:
-        optimizers["muon"] = torch.optim.Muon(
-            hidden.values(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            momentum=_MUON_MOMENTUM,
-            adjust_lr_fn="match_rms_adamw",
-        )
+        optimizers["muon"] = _muon(hidden, config)
     return TrainingOptimizer(optimizers, parameters)
 
 
@@ -131,7 +139,9 @@ def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
     Returns:
         The norm before clipping, a scalar on the model's device; non-finite where a gradient is.
     """
-    return torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm, foreach=True)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm, foreach=True)
+    full = getattr(norm, "full_tensor", None)
+    return norm if full is None else cast(Tensor, full())
 
 
 def _hidden_matrices(parameters: Named) -> Named:
@@ -142,6 +152,13 @@ def _hidden_matrices(parameters: Named) -> Named:
             "set optimizer.name to adamw"
         )
     return hidden
+
+
+def _muon(hidden: Named, config: OptimizerConfig) -> torch.optim.Optimizer:
+    keywords = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "momentum": _MUON_MOMENTUM}
+    if hasattr(next(iter(hidden.values())), "device_mesh"):
+        return ShardedMuon(hidden.values(), **keywords)
+    return torch.optim.Muon(hidden.values(), **keywords, adjust_lr_fn="match_rms_adamw")
 
 
 def _adamw(parameters: Named, config: OptimizerConfig) -> torch.optim.AdamW:

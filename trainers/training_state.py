@@ -8,6 +8,7 @@ any world size, and an evaluation in between disturbs nothing.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,12 +17,14 @@ from typing import Any, Literal
 import torch
 
 from crossover.trainers.averaging import AveragedWeights
-from crossover.trainers.checkpoint import Checkpoint
+from crossover.trainers.checkpoint import Checkpoint, load_into, shapes_of
 from crossover.trainers.errors import RecordError
 from crossover.trainers.model.transformer import Transformer
 from crossover.trainers.optim import TrainingOptimizer, build_optimizer
+from crossover.trainers.parallel import Parallel, parallelize
 from crossover.trainers.run import StopRequest
 from crossover.trainers.trial_setup import TrialSetup
+from crossover.trainers.world import World
 
 __all__ = ["Clock", "TrainingState", "derived_seed", "new_state"]
 
@@ -62,11 +65,12 @@ class TrainingState:
     """What changes while a trial trains.
 
     Args:
-        model: raw weights, in training mode.
+        model: raw weights, in training mode; DTensors where there are several workers.
+        parallel: what calls a function with the gathered weights at hand.
         optimizer: its state.
         averages: averaged weights.
-        nats: float64 scalar on the device, training loss summed since the last evaluation.
-        num_tokens: tokens trained since the last evaluation.
+        nats: float64 scalar on the device, training loss of this worker's rows summed since the last evaluation.
+        num_tokens: tokens trained since the last evaluation, by all workers.
         training_seconds_before: training seconds up to the last evaluation.
         step: optimizer steps done.
         tokens_seen: tokens trained, repeats counted.
@@ -77,6 +81,7 @@ class TrainingState:
     """
 
     model: Transformer
+    parallel: Parallel
     optimizer: TrainingOptimizer
     averages: AveragedWeights
     nats: torch.Tensor
@@ -89,10 +94,13 @@ class TrainingState:
     ending: StopRequest | None = None
     clock: Clock = field(default_factory=Clock)
 
-    @property
-    def mean_loss(self) -> float | None:
+    def total_nats(self, world: World) -> float:
+        """Training loss since the last evaluation, summed over rows and workers, who call it together."""
+        return world.sum(self.nats.cpu()).item()
+
+    def mean_loss(self, world: World) -> float | None:
         """Mean training loss since the last evaluation, nats per token; None where nothing was trained."""
-        return self.nats.item() / self.num_tokens if self.num_tokens else None
+        return self.total_nats(world) / self.num_tokens if self.num_tokens else None
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -112,19 +120,19 @@ class TrainingState:
 
     @torch.no_grad()
     def set_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Copies `weights` into the model.
+        """Copies whole `weights` into the model, a worker of several its shards.
 
         Raises:
             RecordError: they are of another model.
         """
         parameters = dict(self.model.named_parameters())
-        if {n: tuple(p.shape) for n, p in parameters.items()} != {n: tuple(w.shape) for n, w in weights.items()}:
+        if shapes_of(parameters) != shapes_of(weights):
             raise RecordError("the saved weights are of another model: give this run another folder")
         for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
+            load_into(parameter, weights, name)
 
-    def checkpoint(self) -> Checkpoint:
-        """Everything from which to go on."""
+    def checkpoint(self, world: World) -> Checkpoint:
+        """Everything from which to go on, at this or another world size. All workers call it together."""
         return Checkpoint(
             tensors={
                 "model": dict(self.model.named_parameters()),
@@ -134,7 +142,7 @@ class TrainingState:
             scalars={
                 "step": self.step,
                 "tokens_seen": self.tokens_seen,
-                "nats": self.nats.item(),
+                "nats": world.gather(self.nats.item()),
                 "num_tokens": self.num_tokens,
                 "training_seconds_before": self.training_seconds_before,
                 "learning_rate": self.learning_rate,
@@ -144,8 +152,8 @@ class TrainingState:
             },
         )
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes on from `checkpoint`, bit for bit.
+    def restore(self, checkpoint: Checkpoint, world: World) -> None:
+        """Goes on from `checkpoint`: bit for bit, at the world size that wrote it.
 
         Raises:
             RecordError: it is of another model or optimizer, or lacks something.
@@ -154,14 +162,14 @@ class TrainingState:
             self.set_weights(checkpoint.tensors["model"])
             self.averages.load_tensors(checkpoint.tensors["averages"])
             self.optimizer.load_tensors(checkpoint.tensors["optimizer"])
-            self._restore_scalars(checkpoint.scalars)
+            self._restore_scalars(checkpoint.scalars, world)
         except KeyError as error:
             raise RecordError(f"the checkpoint has no {error}: it was written by another version") from None
 
-    def _restore_scalars(self, scalars: Mapping[str, Any]) -> None:
+    def _restore_scalars(self, scalars: Mapping[str, Any], world: World) -> None:
         self.step = scalars["step"]
         self.tokens_seen = scalars["tokens_seen"]
-        self.nats = torch.full_like(self.nats, scalars["nats"])
+        self.nats = torch.full_like(self.nats, _own_share(scalars["nats"], world))
         self.num_tokens = scalars["num_tokens"]
         self.training_seconds_before = scalars["training_seconds_before"]
         self.learning_rate = scalars["learning_rate"]
@@ -174,11 +182,20 @@ def new_state(setup: TrialSetup) -> TrainingState:
     """The state before the first step; initial weights are drawn from the trial's seed, on the CPU."""
     config, device = setup.config, setup.runtime.device
     torch.manual_seed(derived_seed(config.seed, "initial weights"))
-    model = Transformer(setup.shape, config.regularization).to(device)
+    model = Transformer(setup.shape, config.regularization)
     model.train()
+    parallel = parallelize(model, config.execution, setup.runtime, setup.world)
     return TrainingState(
         model=model,
+        parallel=parallel,
         optimizer=build_optimizer(model, config.optimizer),
         averages=AveragedWeights(model, config.averaging.horizon_fraction),
         nats=torch.zeros((), dtype=torch.float64, device=device),
     )
+
+
+def _own_share(nats: list[float], world: World) -> float:
+    """Of sums by rank: its own, or after a change of the world size all for the main worker."""
+    if len(nats) == world.size:
+        return nats[world.rank]
+    return math.fsum(nats) if world.is_main else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -16,6 +16,8 @@ from crossover.trainers.provenance import provenance
 from crossover.trainers.record import WindowFacts
 from crossover.trainers.rows import TrialFacts
 from crossover.trainers.schedule import evaluation_steps, num_training_steps
+from crossover.trainers.shares import check_shares, micro_batches
+from crossover.trainers.world import World
 
 __all__ = ["TrialSetup", "open_setup", "window_facts"]
 
@@ -32,6 +34,7 @@ class TrialSetup:
     test: Windows
     shape: ModelShape
     objective: Objective
+    world: World = field(default_factory=World)
 
     @property
     def trial_id(self) -> str:
@@ -50,9 +53,24 @@ class TrialSetup:
         return frozenset(evaluation_steps(self.config.evaluation, steps_per_epoch, self.num_steps))
 
     @cached_property
+    def micro_batches(self) -> tuple[slice, ...]:
+        """This worker's rows of each global batch, one slice a forward pass."""
+        share = self.world.rows(self.config.schedule.batch_size)
+        return micro_batches(share, self.config.execution.micro_batch_size)
+
+    @cached_property
     def train_flops_per_token(self) -> float:
         """Training FLOPs a token, counted exactly."""
         return training_flops_per_token(self.shape, self.objective, self.config.data.sequence_length)
+
+    def check_world(self) -> None:
+        """Refuses a world that cannot share this run out.
+
+        Raises:
+            ConfigError: batch size, micro-batches, replicas or data do not fit the number of workers.
+        """
+        num_windows = min(self.validation.num, self.test.num)
+        check_shares(self.config, self.world.size, self.subset.num_sequences, num_windows)
 
     def facts(self) -> TrialFacts:
         """What is known of the trial before it starts."""
@@ -79,8 +97,12 @@ class TrialSetup:
         )
 
 
-def open_setup(config: TrialConfig) -> TrialSetup:
+def open_setup(config: TrialConfig, world: World | None = None) -> TrialSetup:
     """Opens what `config` names.
+
+    Args:
+        config: the whole of the run.
+        world: who trains it; None: this process alone.
 
     Raises:
         CrossoverError: the corpus, the subset, the model, the objective or the device is not to be had.
@@ -100,6 +122,7 @@ def open_setup(config: TrialConfig) -> TrialSetup:
         test=held_out_windows(corpus, "test", data.sequence_length, evaluation.test_windows, evaluation.seed),
         shape=shape,
         objective=build(config, vocabulary),
+        world=world or World(),
     )
 
 

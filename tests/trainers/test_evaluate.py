@@ -222,7 +222,7 @@ def test_score_of_an_exact_objective_has_no_monte_carlo_error() -> None:
     assert found.se_mc == 0.0
     assert found.loss == pytest.approx(21 / 12)
     assert found.bits_per_byte == pytest.approx(21 / 9 / math.log(2))
-    assert objective.asked == {"num_masks": 2, "seed": 7, "batch_size": 3}
+    assert objective.asked == {"num_masks": 2, "seed": 7, "batch_size": 3, "rank": 0, "world_size": 1}
 
 
 def test_score_of_a_bound_is_the_mean_over_masks_with_its_monte_carlo_error() -> None:
