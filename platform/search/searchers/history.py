@@ -8,7 +8,7 @@ microseconds, where rebuilding a study of 1,000 trials for each suggestion took 
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -33,8 +33,7 @@ class History(BaseStorage):
 
     def __init__(self, num_objectives: int = 1) -> None:
         self._directions = [StudyDirection.MINIMIZE] * num_objectives
-        self._trials: dict[int, FrozenTrial] = {}
-        self._numbers: list[int] = []
+        self._trials: list[FrozenTrial] = []  # by number
         self._draft: FrozenTrial | None = None
         self.attributes: dict[str, Any] = {}
         """What a sampler keeps with the study: caches."""
@@ -51,9 +50,12 @@ class History(BaseStorage):
         state: TrialState,
     ) -> None:
         """Sets configuration `number`."""
-        if number not in self._trials:
-            insort(self._numbers, number)
-        self._trials[number] = _trial(number, params, distributions, values, state)
+        trial = _trial(number, params, distributions, values, state)
+        place = self._place(number)
+        if place < len(self._trials) and self._trials[place].number == number:
+            self._trials[place] = trial
+        else:
+            self._trials.insert(place, trial)
 
     def draft(self, number: int) -> None:
         """The next trial that is made is a draft with this number; an earlier draft is forgotten."""
@@ -62,6 +64,9 @@ class History(BaseStorage):
     def drop_draft(self) -> None:
         """As if it had never been asked for."""
         self._draft = None
+
+    def _place(self, number: int) -> int:
+        return bisect_left(self._trials, number, key=lambda trial: trial.number)
 
     # What Optuna asks ------------------------------------------------------------------------------------------------
 
@@ -72,13 +77,15 @@ class History(BaseStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """A trial by its number."""
-        return self._draft if self._draft and self._draft.number == trial_id else self._trials[trial_id]
+        if self._draft is not None and self._draft.number == trial_id:
+            return self._draft
+        return self._trials[self._place(trial_id)]
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """In the order of numbers, the draft last. They are never copied: nobody but this class changes them."""
-        trials = [self._trials[number] for number in self._numbers]
+        trials = self._trials.copy()
         if self._draft is not None:
             trials.append(self._draft)
         return trials if states is None else [trial for trial in trials if trial.state in states]

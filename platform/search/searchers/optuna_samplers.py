@@ -11,8 +11,10 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
 from crossover.platform.search.searchers.base import Searcher, SearchRequest, Settings, register_sampler, seed_of
@@ -139,9 +141,10 @@ class ParetoSearcher(OptunaSearcher):
                 "search.sampler = nsga2 weighs the loss against FLOPs, and here none are counted: set tpe"
             )
         self._population_size = _population_size(request.num_trials)
+        axes = IntersectionSearchSpace()
         super().__init__(
             request,
-            lambda seed: _NumberedNSGAII(seed=seed, population_size=self._population_size),
+            lambda seed: _NumberedNSGAII(axes, seed, self._population_size),
             cost=request.cost,
         )
 
@@ -168,17 +171,32 @@ def _population_size(num_trials: int) -> int:
 
 
 class _NumberedNSGAII(NSGAIISampler):
-    """A generation is a run of numbers, not of arrivals: Optuna's own depends on when results came."""
+    """A generation is a run of numbers, not of arrivals: Optuna's own depends on when results came.
+
+    Args:
+        axes: Axes that all trials have; shared, since it reads each trial once.
+        seed: Of this suggestion.
+        population_size: Configurations of a generation.
+    """
+
+    def __init__(self, axes: IntersectionSearchSpace, seed: int, population_size: int) -> None:
+        super().__init__(seed=seed, population_size=population_size)
+        self._axes = axes
+        self._size = population_size
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The axes that are crossed."""
+        return {path: domain for path, domain in self._axes.calculate(study).items() if not domain.single()}
 
     def get_trial_generation(self, study: optuna.Study, trial: FrozenTrial) -> int:
         """Generation of a trial."""
-        assert self.population_size is not None
-        return trial.number // self.population_size
+        return trial.number // self._size
 
     def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         """Its trials that have values."""
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [trial for trial in complete if self.get_trial_generation(study, trial) == generation]
+        numbers = range(generation * self._size, (generation + 1) * self._size)
+        trials = study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.number in numbers and trial.state == TrialState.COMPLETE]
 
 
 def _study(history: History, sampler: BaseSampler) -> optuna.Study:
