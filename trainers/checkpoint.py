@@ -76,9 +76,11 @@ def write_groups(
     return files
 
 
-def write_scalars(folder: Path, scalars: Mapping[str, Any]) -> None:
-    """Writes the values that are no tensors into the existing `folder`."""
+def write_scalars(folder: Path, scalars: Mapping[str, Any]) -> Path:
+    """Writes the values that are no tensors to a file in `folder`, and says which."""
+    folder.mkdir(exist_ok=True)
     (folder / _SCALARS).write_text(json.dumps(dict(scalars), sort_keys=True))
+    return folder / _SCALARS
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

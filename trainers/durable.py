@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,12 +25,17 @@ __all__ = [
     "digest_of",
     "durable_file",
     "durable_folder",
+    "flush",
+    "put_in_place",
     "remove_folder",
     "remove_leftovers",
+    "temporary",
     "writing",
 ]
 
 TEMPORARY = ".tmp-"
+
+_FLUSHES_AT_ONCE = 16
 
 
 class Digest(BaseModel):
@@ -70,37 +75,48 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def temporary(path: Path) -> Path:
+    """Where what is to stand at `path` is written first."""
+    return path.with_name(f"{TEMPORARY}{path.name}")
+
+
 def durable_file(path: Path, content: bytes) -> None:
     """Writes `content` at `path`, replacing what was there, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary(path).write_bytes(content)
+        put_in_place({path: temporary(path)})
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        temporary(path).unlink(missing_ok=True)
         raise
-    _flush(path.parent)
 
 
 def durable_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Makes the folder `path` with what `fill` writes into it, replacing what was there, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    place = temporary(path)
+    shutil.rmtree(place, ignore_errors=True)
     try:
-        temporary.mkdir()
-        fill(temporary)
-        _flush_all([temporary, *temporary.rglob("*")])
-        remove_folder(path)
-        temporary.rename(path)
+        place.mkdir()
+        fill(place)
+        put_in_place({path: place})
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
         raise
-    _flush(path.parent)
+
+
+def put_in_place(moves: Mapping[Path, Path]) -> None:
+    """Moves files and folders to the names that they are to have, in this order, replacing what was there.
+
+    Args:
+        moves: where each is now, in the same folder, by its name to be.
+    """
+    flush([inside for place in moves.values() for inside in (place, *place.rglob("*"))])
+    for path, place in moves.items():
+        if place.is_dir():
+            remove_folder(path)
+        place.replace(path)
+    flush(sorted({path.parent for path in moves}))
 
 
 def remove_folder(path: Path) -> None:
@@ -121,9 +137,15 @@ def remove_leftovers(folder: Path) -> None:
             leftover.unlink()
 
 
-def _flush_all(paths: Sequence[Path]) -> None:
-    """At once: the file system then writes its journal once for all (measured on ext4: 8 files in 2 ms, not 30)."""
-    with ThreadPoolExecutor(len(paths)) as pool:
+def flush(paths: Sequence[Path]) -> None:
+    """Has files and folders on the disk. At once: the file system then writes its journal once for all of them.
+
+    Measured on ext4: 8 files in 2 ms, one after another in 30.
+    """
+    if len(paths) == 1:
+        _flush(paths[0])
+        return
+    with ThreadPoolExecutor(min(len(paths), _FLUSHES_AT_ONCE)) as pool:
         list(pool.map(_flush, paths))
 
 

@@ -228,6 +228,7 @@ class _Leg:
         self._ask("testing")
         test = None
         if self.best is not None:
+            self.writer.wait()
             self.state.set_weights(read_tensors(self.writer.record.best_weights()))
             test = self._score(self.setup.test, self.setup.config.evaluation.test_masks_per_window)
         end = trial_end(self.setup, self.state, self.rows, ending, test)

@@ -113,7 +113,7 @@ class SavedTensors(Mapping[str, torch.Tensor]):
                 raise RecordError(f"{files[0].parent} lacks a part of {name}: the file of a worker is missing")
 
     def _open(self, path: Path) -> None:
-        file = safe_open(path, framework="pt")
+        file: Any = safe_open(path, framework="pt")
         metadata = file.metadata() or {}
         offsets, shapes = (json.loads(metadata.get(key, "{}")) for key in (_OFFSETS, _SHAPES))
         for name in file.keys():  # noqa: SIM118 - no mapping

@@ -187,8 +187,10 @@ def test_a_kill_between_any_two_operations_leaves_the_old_or_the_new_commit(
 ) -> None:
     with open_record(tmp_path, example.facts()) as writer:
         example.commit_rows(writer, 3)
+        writer.wait()
         with killed_after(survive, monkeypatch), pytest.raises(Killed):
             example.commit_rows(writer, 4, first=4)
+            writer.wait()
     with open_record(tmp_path, example.facts()) as writer:
         restored = writer.restore()
         assert restored is not None
@@ -204,8 +206,10 @@ def test_a_kill_between_any_two_operations_leaves_the_old_or_the_new_commit(
 def test_the_kill_test_tries_every_point_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_record(tmp_path, example.facts()) as writer:
         example.commit_rows(writer, 3)
+        writer.wait()
         with killed_after(10**6, monkeypatch) as left:
             example.commit_rows(writer, 4, first=4)
+            writer.wait()
         assert next(left) == POINTS
 
 
@@ -218,6 +222,7 @@ def test_a_full_disk_is_one_error_that_names_the_path_and_loses_nothing(folder: 
         try:
             with pytest.raises(RecordError, match=r"commits/3 cannot be written: .*the same command again"):
                 writer.commit(example.rows(4), large)
+                writer.wait()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert TrialRecord(folder).evaluations() == example.rows(3)

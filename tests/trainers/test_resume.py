@@ -59,7 +59,9 @@ def assert_same(record: TrialRecord, expected: TrialRecord) -> None:
 @pytest.mark.parametrize(
     ("settings", "instant"),
     [
+        (example.AUTOREGRESSIVE, "shards"),
         (example.AUTOREGRESSIVE, "best"),
+        pytest.param(example.MASKED_DIFFUSION, "shards", marks=pytest.mark.slow),
         pytest.param(example.MASKED_DIFFUSION, "removal", marks=pytest.mark.slow),
         pytest.param(example.AUTOREGRESSIVE, "removal", marks=pytest.mark.slow),
         pytest.param(example.MASKED_DIFFUSION, "best", marks=pytest.mark.slow),
