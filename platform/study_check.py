@@ -7,7 +7,7 @@ them while they are few, so a study that starts does not meet an impossible conf
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 
 from crossover.platform.study_effects import ignored_settings
@@ -170,7 +170,24 @@ def _combination_mistakes(study: Study, space: Space) -> list[str]:
         if config:
             configs.append((stratum, settings, config))
     found = [f"{problem}{_strata_text(list(labels), len(strata))}" for problem, labels in where.items()]
-    return found or ignored_settings(study, configs)
+    return found or [*_worker_mistakes(study, [config for _, _, config in configs]), *ignored_settings(study, configs)]
+
+
+def _worker_mistakes(study: Study, configs: Sequence[TrialConfig]) -> Iterator[str]:
+    """Fewest workers, or the only number of them, that cannot share a batch or hold whole replicas."""
+    workers = study.resources.workers.min
+    for size in sorted({config.schedule.batch_size for config in configs}):
+        if size % workers:
+            yield (
+                f"resources.workers: {workers} workers cannot share schedule.batch_size = {size} evenly: set one of "
+                "them so that the batch is a multiple of the workers"
+            )
+    for replicas in sorted({config.execution.replicas for config in configs}):
+        if workers % replicas:
+            yield (
+                f"fixed.execution.replicas = {replicas}, but {workers} workers cannot hold {replicas} whole copies of "
+                "the model: set one of them so that the workers are a multiple of the replicas"
+            )
 
 
 def _settings_to_try(space: Space) -> Iterator[tuple[Stratum, Mapping[str, Scalar]]]:

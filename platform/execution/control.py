@@ -1,11 +1,13 @@
 """Where running trials ask whether to stop, and tell how far they are: one actor a driver attempt, without a CPU.
 
 Trials ask, nobody is told: a leg ends by itself at its next evaluation or poll, so nothing has to be killed, and its
-actor can be used again.
+actor can be used again. A leg of several workers also leaves its rows here, on their way from its first worker to its
+Tune actor; and who has not been heard for long is known here.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -27,10 +29,13 @@ class ControlState:
         self._for_one: dict[str, StopRequest] = {}
         self._progress: dict[str, Progress] = {}
         self._errors: dict[str, str] = {}
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._heard: dict[str, float] = {}
 
     def poll(self, progress: Progress) -> StopRequest | None:
         """A trial tells where it is, and learns whether to stop. A request for itself goes before one for all."""
         self._progress[progress.trial_id] = progress
+        self.heard(progress.trial_id)
         return self._for_one.get(progress.trial_id, self._for_all)
 
     def request_stop(self, trial_id: str | None, reason: StopReason, evidence: str) -> None:
@@ -41,12 +46,40 @@ class ControlState:
         elif self._for_all is None:
             self._for_all = request
 
+    def heard(self, trial_id: str) -> None:
+        """A leg is alive: from now on it is expected to be heard again."""
+        self._heard[trial_id] = time.monotonic()
+
+    def waits(self, trial_id: str) -> None:
+        """A leg waits for machines, which can take any time: it is not expected to be heard."""
+        self._heard.pop(trial_id, None)
+
+    def silent(self, seconds: float) -> list[str]:
+        """Trials whose leg is expected to be heard, and has not been for so long."""
+        now = time.monotonic()
+        return [trial_id for trial_id, heard in self._heard.items() if now - heard > seconds]
+
+    def row(self, trial_id: str, row: dict[str, Any]) -> None:
+        """A worker hands over an evaluation for its leg's Tune actor."""
+        self._rows.setdefault(trial_id, []).append(row)
+        self.heard(trial_id)
+
+    def take_rows(self, trial_id: str) -> list[dict[str, Any]]:
+        """Evaluations of a trial that were handed over since the last call."""
+        return self._rows.pop(trial_id, [])
+
+    def worker_failed(self, trial_id: str, error: str) -> None:
+        """A worker failed. The first error stands: what the others then say of it is less to the point."""
+        self._errors.setdefault(trial_id, error)
+
     def leg_over(self, trial_id: str, error: str | None = None) -> None:
-        """A leg has ended; with an error if it failed."""
-        self._progress.pop(trial_id, None)
-        self._for_one.pop(trial_id, None)
-        if error is not None:
-            self._errors[trial_id] = error
+        """A leg has ended; with an error if it failed, behind which may stand one of a worker."""
+        for known in (self._progress, self._for_one, self._heard, self._rows):
+            known.pop(trial_id, None)
+        if error is None:
+            self._errors.pop(trial_id, None)
+        else:
+            self._errors.setdefault(trial_id, error)
 
     def take_error(self, trial_id: str) -> str | None:
         """The error of the trial's last leg; None: it could not say."""

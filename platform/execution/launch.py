@@ -29,11 +29,14 @@ from crossover.platform.execution.decisions import (
 )
 from crossover.platform.execution.display import StudyDisplay
 from crossover.platform.execution.driver import Interrupts, StudyDriver, Ticker
+from crossover.platform.execution.leg import Train, TrialContext
 from crossover.platform.execution.lock import StudyLock
+from crossover.platform.execution.placement import leg_resources, num_slots
 from crossover.platform.execution.preflight import StudyFolder, check_data, check_machine, corpus_location, study_folder
-from crossover.platform.execution.ray_session import leg_resources, num_slots, ray_session
+from crossover.platform.execution.ray_session import ray_session
+from crossover.platform.execution.reaper import Reaper
 from crossover.platform.execution.results import RecordResults
-from crossover.platform.execution.trial import Train, TrialContext, make_trainable
+from crossover.platform.execution.trial import make_trainable
 from crossover.platform.execution.tune_searcher import TuneSearcher
 from crossover.platform.execution.view import StudyView
 from crossover.platform.search.budget import Budget, attempt_seconds
@@ -112,7 +115,7 @@ class _Attempt:
             return self._nothing_to_do(f"has no budget left ({evidence}); to go on, raise it")
         interrupts = Interrupts()
         try:
-            with interrupts.caught(), ray_session():
+            with interrupts.caught(), ray_session(dashboard=self._study.resources.uses_ray_train):
                 return self._run_on_ray(interrupts)
         except KeyboardInterrupt:
             self._say("stopped at once; trials go on from their newest checkpoints with the same command")
@@ -134,13 +137,13 @@ class _Attempt:
         control = start_control(name, namespace)
         driver = StudyDriver(self._planner, log.append, control, self._results, self._budget, self._view, interrupts)
         corpus = corpus_location(self._corpus)
-        context = TrialContext(self._study, self._folder.path, corpus, name, namespace, self._train)
+        context = TrialContext(self._study, self._folder.path, corpus, name, namespace, log.attempt, self._train)
         display = StudyDisplay(self._view, self._console)
         self._greet()
         self._view.begin_attempt()
         display.start()
         try:
-            _fit(driver, context, display, log.attempt)
+            _fit(driver, context, display)
         finally:
             display.stop()
             ray.kill(control)
@@ -187,7 +190,7 @@ class _Attempt:
         self._console.print(text, markup=False, highlight=False, soft_wrap=not self._console.is_terminal)
 
 
-def _fit(driver: StudyDriver, context: TrialContext, display: StudyDisplay, attempt: int) -> None:
+def _fit(driver: StudyDriver, context: TrialContext, display: StudyDisplay) -> None:
     def error_of(trial_id: str) -> str | None:
         error: str | None = ray.get(driver.control.take_error.remote(trial_id))
         return error
@@ -202,9 +205,9 @@ def _fit(driver: StudyDriver, context: TrialContext, display: StudyDisplay, atte
             trial_dirname_creator=_folder_of_leg,
         ),
         run_config=ray.tune.RunConfig(
-            name=f"{attempt:04d}",
+            name=f"{context.attempt:04d}",
             storage_path=str(context.study_dir / "ray"),
-            callbacks=[*loggers, Ticker(driver, display)],
+            callbacks=[*loggers, Reaper(context, driver.control, driver.view.say), Ticker(driver, display)],
             verbose=0,
         ),
     )

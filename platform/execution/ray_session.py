@@ -1,13 +1,12 @@
 """The Ray that a study runs on: one that is there already, the one that RAY_ADDRESS names, or one of its own.
 
-An own Ray has no dashboard: it costs seconds of start and 150 MB, and what needs it (Ray Train's cleaner of placement
-groups) does not run while every leg has one worker.
+An own Ray has a dashboard only for a study that runs in Ray Train, whose cleaner of placement groups is blind without
+it: it costs seconds of start and 150 MB.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 import socket
@@ -16,12 +15,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.tune import PlacementGroupFactory
 
-from crossover.platform.study import Study
 from crossover.trainers.errors import CrossoverError
 
-__all__ = ["leg_resources", "num_slots", "ray_session"]
+__all__ = ["environment", "ray_session"]
 
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the study asks its trials to stop, Tune would end them
@@ -36,23 +33,27 @@ _QUIET = ("ray", "ray.tune", "ray.train", "ray.data")
 
 
 @contextmanager
-def ray_session() -> Iterator[None]:
-    """Ray, for as long as it is needed; only what was started here is ended."""
-    with _environment(_TUNE_SETTINGS), _quiet():
+def ray_session(*, dashboard: bool = False) -> Iterator[None]:
+    """Ray, for as long as it is needed; only what was started here is ended.
+
+    Args:
+        dashboard: whether an own Ray has one.
+    """
+    with environment(_TUNE_SETTINGS), _quiet():
         if ray.is_initialized():
             yield
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        _connect(os.environ.get("RAY_ADDRESS") or "local")
+        _connect(os.environ.get("RAY_ADDRESS") or "local", dashboard)
         try:
             yield
         finally:
             ray.shutdown()
 
 
-def _connect(address: str) -> None:
-    own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+def _connect(address: str, dashboard: bool) -> None:
+    own: dict[str, Any] = {"include_dashboard": dashboard} if address == "local" else {}
     try:
         if _HOST_AND_PORT.fullmatch(address):  # Ray itself tries for minutes
             host, _, port = address.rpartition(":")
@@ -64,45 +65,9 @@ def _connect(address: str) -> None:
         raise CrossoverError(f"{where} ({error}): {remedy}") from error
 
 
-def leg_resources(study: Study) -> PlacementGroupFactory:
-    """What one leg takes."""
-    bundle = {"CPU": float(study.resources.cpus_per_worker)}
-    if study.resources.gpus_per_worker:
-        bundle["GPU"] = float(study.resources.gpus_per_worker)
-    return PlacementGroupFactory([bundle])
-
-
-def num_slots(study: Study) -> int:
-    """Legs that fit at once, node by node.
-
-    Raises:
-        CrossoverError: not even one does.
-    """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    slots = sum(_slots_of(node, study) for node in nodes)
-    if slots == 0:
-        wanted = study.resources
-        raise CrossoverError(
-            f"no machine has what one worker takes (resources.cpus_per_worker = {wanted.cpus_per_worker}, "
-            f"resources.gpus_per_worker = {wanted.gpus_per_worker:g}); the largest has {_largest(nodes, 'CPU')} CPUs "
-            f"and {_largest(nodes, 'GPU')} GPUs: lower these settings, or add machines"
-        )
-    return slots
-
-
-def _slots_of(node: Mapping[str, float], study: Study) -> int:
-    slots = node.get("CPU", 0.0) / study.resources.cpus_per_worker
-    if study.resources.gpus_per_worker:
-        slots = min(slots, node.get("GPU", 0.0) / study.resources.gpus_per_worker)
-    return math.floor(slots + 1e-6)
-
-
-def _largest(nodes: list[dict[str, float]], resource: str) -> str:
-    return f"{max((node.get(resource, 0.0) for node in nodes), default=0.0):g}"
-
-
 @contextmanager
-def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """These variables of the process, while this lasts."""
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:

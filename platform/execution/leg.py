@@ -1,0 +1,100 @@
+"""What a leg is told and what it answers, wherever it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossover.platform.study import Study
+from crossover.search_spaces import Stratum
+from crossover.trainers.config import TrialConfig
+from crossover.trainers.run import Run
+
+if TYPE_CHECKING:
+    from crossover.trainers.loop import LegEnd
+
+__all__ = [
+    "Train",
+    "TrialContext",
+    "last_row",
+    "leg_identity",
+    "placement_group_prefix",
+    "the_train",
+    "trial_config",
+    "trial_dir",
+]
+
+Train = Callable[[TrialConfig, Run], "LegEnd"]
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What every leg of a study shares.
+
+    Args:
+        study: the study.
+        study_dir: its folder.
+        corpus: where the workers find the corpus: its name, or its folder as an absolute path.
+        control: name of the control actor, different in each attempt.
+        namespace: its Ray namespace.
+        attempt: number of the driver's attempt, from 1.
+        train: the training loop; None: `trainers.loop.train`.
+    """
+
+    study: Study
+    study_dir: Path
+    corpus: str
+    control: str
+    namespace: str
+    attempt: int
+    train: Train | None = None
+
+
+def trial_config(context: TrialContext, leg: Mapping[str, Any]) -> TrialConfig:
+    """The configuration of a leg's trial, as a worker of this study runs it.
+
+    Args:
+        context: of the study.
+        leg: what Tune was given, from `tune_searcher.config_of`.
+    """
+    stratum = Stratum(leg["scientific"], leg["stratum"])
+    trial = context.study.trial_config(stratum, leg["settings"], leg["repeat"])
+    threads = trial.execution.threads or context.study.resources.cpus_per_worker
+    return trial.model_copy(
+        update={
+            "data": trial.data.model_copy(update={"corpus": context.corpus}),
+            "execution": trial.execution.model_copy(update={"threads": threads}),
+        }
+    )
+
+
+def trial_dir(context: TrialContext, leg: Mapping[str, Any]) -> Path:
+    """The folder of a leg's trial."""
+    return context.study_dir / "trials" / str(leg["trial_id"])
+
+
+def leg_identity(leg: Mapping[str, Any]) -> dict[str, Any]:
+    """What each row tells of its trial, so that Tune's own tables can be read alone."""
+    return {"trial": leg["trial_id"], **{name: leg[name] for name in ("stratum", "number", "repeat")}}
+
+
+def placement_group_prefix(context: TrialContext, leg: Mapping[str, Any]) -> str:
+    """How the names of a leg's placement groups begin, in Ray Train."""
+    return f"{context.control}/{leg['trial_id']}/{leg['leg']}/"
+
+
+def last_row(leg: Mapping[str, Any], row: Mapping[str, Any], end: LegEnd) -> dict[str, Any]:
+    """What a leg returns: its newest evaluation, the end of its trial if it came to it, and how it ended itself."""
+    details = {} if end.end is None else end.end.model_dump()
+    return {**leg_identity(leg), **row, **details, "leg_status": end.status}
+
+
+def the_train(context: TrialContext) -> Train:
+    """The training loop."""
+    if context.train is not None:
+        return context.train
+    from crossover.trainers.loop import train
+
+    return train

@@ -1,0 +1,205 @@
+"""One leg of a trial of several workers: a Ray Train run inside the Tune actor of the leg.
+
+Every worker runs the same `trainers.loop.train`, which finds the process group that Ray Train has made. The first one
+asks the control actor and hands its rows over there; the Tune actor, which does nothing else meanwhile, reports them,
+so the driver hears of a leg of several workers as of any other. The leg ends when the loop returns: nothing is stopped
+from outside, so no placement group is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.tune
+
+from crossover.platform.execution.leg import (
+    TrialContext,
+    last_row,
+    leg_identity,
+    placement_group_prefix,
+    the_train,
+    trial_config,
+    trial_dir,
+)
+from crossover.platform.execution.placement import worker_resources
+from crossover.platform.execution.ray_private import (
+    WORKER_DIED,
+    ControllerCallback,
+    LegTrainer,
+    WorkerGroupCallback,
+    is_preempted,
+    name_placement_groups,
+)
+from crossover.platform.execution.ray_session import environment
+from crossover.platform.study_model import WorkerRange
+from crossover.trainers.config import TrialConfig
+from crossover.trainers.loop import LegEnd
+from crossover.trainers.rows import Evaluation
+from crossover.trainers.run import Progress, StopRequest
+
+__all__ = ["TrainWorkerRun", "WorkerLost", "run_in_ray_train"]
+
+_train: Any = ray.train  # chooses its version when it is loaded, which types cannot follow
+_ROWS_SECONDS = 0.2
+_TRAIN_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # paces the end of a run: 7 s with Ray's own 2 s, 0.5 s with this
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+_SHUTDOWN_SETTINGS = {"TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5"}  # of workers whose peer died; Ray's own is 30 s
+
+
+class WorkerLost(Exception):  # noqa: N818 - it says what happened
+    """A process of the leg has died, and others too often before it."""
+
+
+@dataclass
+class TrainWorkerRun:
+    """The place of a leg in one worker: the first one asks and tells, the others follow it."""
+
+    directory: Path
+    until_tokens: int | None
+    control: Any
+    trial_id: str
+    is_main: bool
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Hands a row over; when this returns, the control actor has it."""
+        if self.is_main:
+            ray.get(self.control.row.remote(self.trial_id, evaluation.model_dump()))
+
+    def should_stop(self, progress: Progress) -> StopRequest | None:
+        """Asks the control actor. A machine that is to be taken away interrupts the leg, which goes on elsewhere."""
+        if not self.is_main:
+            return None
+        request: StopRequest | None = ray.get(self.control.poll.remote(progress))
+        if request is None and is_preempted():
+            return StopRequest("interrupted", "a machine of this trial is to be taken away")
+        return request
+
+
+class LegCallback(ControllerCallback, WorkerGroupCallback):
+    """In the controller: names what must not stay behind, and says when the leg only waits for machines."""
+
+    def __init__(self, context: TrialContext, leg: Mapping[str, Any]) -> None:
+        self._names = placement_group_prefix(context, leg)
+        self._control = (context.control, context.namespace)
+        self._trial_id = leg["trial_id"]
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Before anything is placed."""
+        os.environ.update(_SHUTDOWN_SETTINGS)
+        name_placement_groups(self._names)
+        self._actor().waits.remote(self._trial_id)
+
+    def before_worker_group_start(self, worker_group_context: Any) -> None:
+        """There is room: from here on something must happen."""
+        self._actor().heard.remote(self._trial_id)
+
+    def after_worker_group_shutdown(self, worker_group_context: Any) -> None:
+        """Until the next group of workers, or the end."""
+        self._actor().waits.remote(self._trial_id)
+
+    def _actor(self) -> Any:
+        return ray.get_actor(*self._control)
+
+
+def run_in_ray_train(context: TrialContext, leg: Mapping[str, Any], control: Any) -> dict[str, Any]:
+    """Runs a leg to its end, in the thread of the Tune trial.
+
+    Raises:
+        WorkerLost: workers died, more often than the study allows.
+        WorkerGroupError: workers raised, more often than the study allows.
+    """
+    trainer = _trainer(context, leg)
+    with _train_settings(), ThreadPoolExecutor(1) as executor:
+        result = executor.submit(trainer.fit)
+        row = _report_rows(result, leg, control)
+    try:
+        end: LegEnd = result.result().return_value
+    except _train.WorkerGroupError as error:
+        if any(isinstance(failure, WORKER_DIED) for failure in error.worker_failures.values()):
+            ray.get(control.take_error.remote(leg["trial_id"]))  # what the others said of it
+            raise WorkerLost("a worker died (killed, or out of memory)") from error
+        raise
+    return last_row(leg, row, end)
+
+
+def _report_rows(result: Future[Any], leg: Mapping[str, Any], control: Any) -> dict[str, Any]:
+    """Until the run is over; what it handed over last is reported too."""
+    row: dict[str, Any] = {}
+    while True:
+        is_over = wait([result], _ROWS_SECONDS).done
+        for row in ray.get(control.take_rows.remote(leg["trial_id"])):
+            ray.tune.report({**leg_identity(leg), **row})
+        if is_over:
+            return row
+
+
+def _trainer(context: TrialContext, leg: Mapping[str, Any]) -> Any:
+    resources = context.study.resources
+
+    def work() -> LegEnd:
+        return _work(context, leg)
+
+    return LegTrainer(
+        work,
+        sizes=_sizes(resources.workers, trial_config(context, leg)),
+        scaling_config=_train.ScalingConfig(
+            num_workers=_num_workers(resources.workers),
+            use_gpu=resources.gpus_per_worker > 0,
+            resources_per_worker=worker_resources(resources),
+            elastic_resize_monitor_interval_s=resources.workers.resize_seconds,
+        ),
+        run_config=_train.RunConfig(
+            # Ray Train goes on with a run of the same name: this one is new in every leg, and says whose it is.
+            name=f"{leg['trial_id']}-{leg['leg']}",
+            storage_path=str(context.study_dir / "ray" / f"{context.attempt:04d}-train"),
+            failure_config=_train.FailureConfig(max_failures=resources.max_failures),
+            callbacks=[LegCallback(context, leg)],
+        ),
+    )
+
+
+def _sizes(workers: WorkerRange, config: TrialConfig) -> list[int]:
+    """Numbers of workers that share a batch evenly and hold whole replicas."""
+    return [
+        count
+        for count in range(workers.min, workers.max + 1)
+        if config.schedule.batch_size % count == 0 and count % config.execution.replicas == 0
+    ]
+
+
+def _num_workers(workers: WorkerRange) -> int | tuple[int, int]:
+    return workers.max if workers.min == workers.max else (workers.min, workers.max)
+
+
+def _train_settings() -> Any:
+    """Ray Train reads them where `fit` is called; what the environment of the cluster already says stands."""
+    settings = dict(_TRAIN_SETTINGS)
+    if sum(node["Alive"] for node in ray.nodes()) == 1:  # type: ignore[no-untyped-call]
+        settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nothing is left to go on with
+    return environment({name: value for name, value in settings.items() if name not in os.environ})
+
+
+def _work(context: TrialContext, leg: Mapping[str, Any]) -> LegEnd:
+    """On each worker."""
+    control = ray.get_actor(context.control, context.namespace)
+    is_main = _train.get_context().get_world_rank() == 0
+    run = TrainWorkerRun(trial_dir(context, leg), leg["until_tokens"], control, leg["trial_id"], is_main)
+    try:
+        return the_train(context)(trial_config(context, leg), run)
+    except Exception as error:
+        ray.get(control.worker_failed.remote(leg["trial_id"], f"{type(error).__name__}: {error}"))
+        raise
