@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossover.trainers.model.head import nats_of_each, weighted_nats
 from crossover.trainers.model.norm import RMSNorm
 
 if TYPE_CHECKING:
@@ -72,15 +73,27 @@ class Transformer(nn.Module):
         return h_BLD
 
     def logits(self, h: Tensor) -> Tensor:
-        """Scores [..., V] of hidden states [..., D]; a tied head is the first V rows of the input table."""
-        if self.head is not None:
-            scores: Tensor = self.head(h)
-            return scores
-        return functional.linear(h, self.embedding.weight[: self.shape.num_output_tokens])
+        """Scores [..., V] of hidden states [..., D]."""
+        return functional.linear(h, self._head_weight)
+
+    def nats(self, h_ND: Tensor, tokens_N: Tensor) -> Tensor:
+        """-log p of each token [N]; see `head.nats_of_each`."""
+        return nats_of_each(h_ND, self._head_weight, tokens_N)
+
+    def nats_sum(self, h_ND: Tensor, tokens_N: Tensor, scale_N: Tensor | None = None) -> Tensor:
+        """Sum over tokens of scale times -log p, with gradient; see `head.weighted_nats`."""
+        return weighted_nats(h_ND, self._head_weight, tokens_N, scale_N)
 
     def forward(self, tokens_BL: Tensor, *, causal: bool, valid_BL: Tensor | None = None) -> Tensor:
         """Scores of every position, logits_BLV."""
         return self.logits(self.hidden(tokens_BL, causal=causal, valid_BL=valid_BL))
+
+    @property
+    def _head_weight(self) -> Tensor:
+        """[V, D]; a tied head is the first V rows of the input table."""
+        if self.head is None:
+            return self.embedding.weight[: self.shape.num_output_tokens]
+        return self.head.weight
 
     def _initialize(self) -> None:
         """Normal weights; what adds to the residual stream is scaled by 1/sqrt(2 layers), as in GPT-2."""

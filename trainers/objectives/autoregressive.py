@@ -17,9 +17,10 @@ from crossover.trainers.objectives.base import (
     LossSum,
     Objective,
     WindowNats,
+    chosen_states,
     evaluating,
     register,
-    token_nats,
+    to_device,
 )
 from crossover.trainers.objectives.passes import forward_passes
 
@@ -65,8 +66,8 @@ class Autoregressive(Objective):
             noisy_BL[:, 0] = False
             inputs_BL = inputs_BL.masked_fill(noisy_BL, self.mask)
         tokens_BL, valid_BL = batch.tokens_BL[rows], batch.valid_BL[rows]
-        nats_N = self._token_nats(model, inputs_BL[rows], tokens_BL, valid_BL)
-        return LossSum(nats_N.sum(), int(valid_BL.sum()))
+        nats = model.nats_sum(*self._states(model, inputs_BL[rows], tokens_BL, valid_BL))
+        return LossSum(nats, int(valid_BL.sum()))
 
     def window_nats(
         self,
@@ -85,7 +86,8 @@ class Autoregressive(Objective):
             for part in forward_passes(len(nats_W1), batch_size, rank, world_size):
                 tokens_RL, valid_RL = windows.tokens_WL[part.rows_R], windows.valid_WL[part.rows_R]
                 nats_RL = torch.zeros(tokens_RL.shape, dtype=torch.float64)
-                nats_RL[valid_RL] = self._token_nats(model, self._inputs(tokens_RL), tokens_RL, valid_RL).double().cpu()
+                states = self._states(model, self._inputs(tokens_RL), tokens_RL, valid_RL)
+                nats_RL[valid_RL] = model.nats(*states).double().cpu()
                 nats_W1[part.own, 0] = nats_RL[: part.num_own].sum(1).numpy()
         return WindowNats(nats_W1)
 
@@ -108,6 +110,8 @@ class Autoregressive(Objective):
         inputs_BL[:, 0] = self.begin
         return inputs_BL
 
-    def _token_nats(self, model: LanguageModel, inputs_BL: Tensor, tokens_BL: Tensor, valid_BL: Tensor) -> Tensor:
-        h_BLD = model.hidden(inputs_BL.to(model.device), causal=True)
-        return token_nats(model, h_BLD, tokens_BL, valid_BL)
+    def _states(
+        self, model: LanguageModel, inputs_BL: Tensor, tokens_BL: Tensor, valid_BL: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        h_BLD = model.hidden(to_device(inputs_BL, model.device), causal=True)
+        return chosen_states(h_BLD, tokens_BL, valid_BL)

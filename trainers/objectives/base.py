@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from crossover.trainers.errors import ConfigError
 
@@ -33,11 +32,12 @@ __all__ = [
     "Objective",
     "WindowNats",
     "build",
+    "chosen_states",
     "evaluating",
     "get",
     "names",
     "register",
-    "token_nats",
+    "to_device",
 ]
 
 _TILE = 128  # rows of the head's matrix product
@@ -55,8 +55,11 @@ class LanguageModel(Protocol):
     def hidden(self, tokens_BL: Tensor, *, causal: bool, valid_BL: Tensor | None = None) -> Tensor:
         """Hidden states h_BLD of input tokens."""
 
-    def logits(self, h: Tensor) -> Tensor:
-        """Scores [..., V] of hidden states [..., D]."""
+    def nats(self, h_ND: Tensor, tokens_N: Tensor) -> Tensor:
+        """-log p of each token [N], float32; rows of h_ND beyond the tokens are computed and dropped."""
+
+    def nats_sum(self, h_ND: Tensor, tokens_N: Tensor, scale_N: Tensor | None = None) -> Tensor:
+        """Sum over tokens of scale times -log p, float32 with gradient; rows of h_ND beyond the tokens are dropped."""
 
     def train(self, mode: bool = True) -> object:
         """Switches dropout on or off."""
@@ -203,24 +206,27 @@ def build(config: TrialConfig, vocabulary: Vocabulary) -> Objective:
     return get(config.objective.name).from_config(config, vocabulary)
 
 
-def token_nats(model: LanguageModel, h_BLD: Tensor, tokens_BL: Tensor, chosen_BL: Tensor) -> Tensor:
-    """-log p of the chosen tokens in nats [N], row by row; logits are computed at the chosen positions only.
+def chosen_states(h_BLD: Tensor, tokens_BL: Tensor, chosen_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states h_ND and targets [N] of the chosen tokens, row by row: logits are computed for these only.
 
     Args:
-        model: Gives the logits.
         h_BLD: Hidden states that predict the token at their own place.
         tokens_BL: Targets.
-        chosen_BL: Boolean; all of it chosen costs no gathering.
+        chosen_BL: Boolean, on the CPU; all of it chosen costs no gathering.
 
     Returns:
-        float32 whatever autocast made of the logits.
+        The states, filled up to whole tiles, and the targets, on the device of the states.
     """
     h_ND, tokens_N = h_BLD.flatten(0, 1), tokens_BL.flatten()
     if not chosen_BL.all():
         places_N = chosen_BL.flatten().nonzero().squeeze(1)
-        h_ND, tokens_N = h_ND.index_select(0, _in_whole_tiles(places_N).to(h_ND.device)), tokens_N[places_N]
-    logits_NV = model.logits(h_ND)[: len(tokens_N)]
-    return functional.cross_entropy(logits_NV.float(), tokens_N.to(h_ND.device), reduction="none")
+        h_ND, tokens_N = h_ND.index_select(0, to_device(_in_whole_tiles(places_N), h_ND.device)), tokens_N[places_N]
+    return h_ND, to_device(tokens_N, h_ND.device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on the device; a GPU does not wait for it, and the CPU does not wait for the GPU."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _in_whole_tiles(places_N: Tensor) -> Tensor:
@@ -235,11 +241,14 @@ def _in_whole_tiles(places_N: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(model: LanguageModel) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode is restored."""
+    """Evaluation mode without gradients; the mode is restored.
+
+    Not torch's inference mode: FSDP keeps the tensors that it gathers weights into, and training needs them after.
+    """
     was_training = model.training
     model.train(False)
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield
     finally:
         model.train(was_training)

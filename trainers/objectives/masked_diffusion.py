@@ -23,9 +23,10 @@ from crossover.trainers.objectives.base import (
     LossSum,
     Objective,
     WindowNats,
+    chosen_states,
     evaluating,
     register,
-    token_nats,
+    to_device,
 )
 from crossover.trainers.objectives.passes import ForwardPass, forward_passes
 
@@ -72,9 +73,9 @@ class MaskedDiffusion(Objective):
         t_B1 = training_times(len(batch.tokens_BL), generator)[:, None]
         masked_BL = (torch.rand(batch.tokens_BL.shape, generator=generator) < t_B1) & batch.valid_BL
         tokens_BL, valid_BL, masked_BL = batch.tokens_BL[rows], batch.valid_BL[rows], masked_BL[rows]
-        nats_N = self._masked_nats(model, tokens_BL, valid_BL, masked_BL)
-        weight_N = t_B1.reciprocal()[rows].expand_as(masked_BL)[masked_BL]
-        return LossSum((nats_N * weight_N.to(nats_N.device)).sum(), int(valid_BL.sum()))
+        states = self._masked_states(model, tokens_BL, valid_BL, masked_BL)
+        scale_N = t_B1.reciprocal()[rows].expand_as(masked_BL)[masked_BL]
+        return LossSum(model.nats_sum(*states, to_device(scale_N, model.device)), int(valid_BL.sum()))
 
     def window_nats(
         self,
@@ -96,7 +97,8 @@ class MaskedDiffusion(Objective):
         with evaluating(model):
             for part, tokens_RL, valid_RL, masked_RL in _masked_batches(windows, k_WM, random, passes):
                 nats_RL = torch.zeros(tokens_RL.shape, dtype=torch.float64)
-                nats_RL[masked_RL] = self._masked_nats(model, tokens_RL, valid_RL, masked_RL).double().cpu()
+                states = self._masked_states(model, tokens_RL, valid_RL, masked_RL)
+                nats_RL[masked_RL] = model.nats(*states).double().cpu()
                 nats_R[part.own] = nats_RL[: part.num_own].sum(1).numpy()
         return WindowNats(nats_R.reshape(k_WM.shape) * num_tokens_W[:, None] / k_WM, k_WM)
 
@@ -113,11 +115,12 @@ class MaskedDiffusion(Objective):
         """One a mask."""
         return num_masks
 
-    def _masked_nats(self, model: LanguageModel, tokens_BL: Tensor, valid_BL: Tensor, masked_BL: Tensor) -> Tensor:
-        device = model.device
-        inputs_BL = tokens_BL.masked_fill(masked_BL, self.mask).to(device)
-        h_BLD = model.hidden(inputs_BL, causal=False, valid_BL=None if valid_BL.all() else valid_BL.to(device))
-        return token_nats(model, h_BLD, tokens_BL, masked_BL)
+    def _masked_states(
+        self, model: LanguageModel, tokens_BL: Tensor, valid_BL: Tensor, masked_BL: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        inputs_BL = to_device(tokens_BL.masked_fill(masked_BL, self.mask), model.device)
+        attended_BL = None if valid_BL.all() else to_device(valid_BL, model.device)
+        return chosen_states(model.hidden(inputs_BL, causal=False, valid_BL=attended_BL), tokens_BL, masked_BL)
 
 
 def training_times(batch_size: int, generator: torch.Generator) -> Tensor:

@@ -47,7 +47,21 @@ def tiny_transformer(
     return Transformer(shape, regularization or RegularizationConfig())
 
 
-class ExactPosterior:
+class FromLogits:
+    """What a model costs, by its logits, in the plainest way."""
+
+    def logits(self, h: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def nats(self, h_ND: Tensor, tokens_N: Tensor) -> Tensor:
+        return -self.logits(h_ND[: len(tokens_N)]).float().log_softmax(-1).gather(1, tokens_N[:, None])[:, 0]
+
+    def nats_sum(self, h_ND: Tensor, tokens_N: Tensor, scale_N: Tensor | None = None) -> Tensor:
+        nats_N = self.nats(h_ND, tokens_N)
+        return (nats_N if scale_N is None else nats_N * scale_N).sum()
+
+
+class ExactPosterior(FromLogits):
     """Answers with the true p(x_i | what is visible) under a joint table over all sequences of one length."""
 
     def __init__(self, length: int, seed: int = 0) -> None:
@@ -86,7 +100,7 @@ class ExactPosterior:
         return answers
 
 
-class Uniform:
+class Uniform(FromLogits):
     """Gives every token the same probability and remembers what it read."""
 
     def __init__(self) -> None:
