@@ -12,6 +12,7 @@ from itertools import chain, islice
 
 from crossover.platform.study_effects import ignored_settings
 from crossover.platform.study_model import Study
+from crossover.platform.study_search_check import drawing_mistakes, sampler_mistakes
 from crossover.platform.study_settings import LEAVES, near_setting, value_mistake
 from crossover.search_spaces import Axis, Scalar, Space, SpaceError, Stratum, corners, pair_corners
 from crossover.trainers.config import TrialConfig
@@ -51,8 +52,8 @@ def study_mistakes(study: Study) -> list[str]:
     if mistakes:
         return mistakes
     space = study.space
-    mistakes = [*_never_active(study, space), *_search_mistakes(study, space)]
-    return mistakes or _combination_mistakes(study, space)
+    mistakes = [*_never_active(study, space), *_search_mistakes(study, space), *sampler_mistakes(study)]
+    return mistakes or _combination_mistakes(study, space) or drawing_mistakes(study)
 
 
 def _fixed_mistakes(study: Study) -> Iterator[str]:
@@ -133,22 +134,22 @@ def _decided(study: Study, name: str) -> bool:
 def _search_mistakes(study: Study, space: Space) -> Iterator[str]:
     sampled = [stratum for stratum in space.strata() if space.is_sampled(stratum)]
     if not sampled:
-        for name in ("trials", "sampler"):
+        for name in ("trials", "sampler", "warm_start"):
             if name in study.search.model_fields_set and getattr(study.search, name) is not None:
                 yield f"search.{name}: no stratum has an axis to sample, so it has no effect: remove it"
         return
-    if study.search.trials is None:
+    if study.search.trials is None and study.search.sampler != "grid":
         yield (
             f"search.trials: required and not set: how many configurations to draw in stratum {sampled[0].label}, "
             "whose nuisance axes are sampled"
         )
         return
     for stratum in sampled:
-        points = space.num_points(stratum)
-        if points is not None and study.search.trials > points:
+        points = space.points(stratum)
+        if points is not None and (study.search.trials or 0) > len(points):
             yield (
-                f"search.trials = {study.search.trials}, but stratum {stratum.label} has {points} configurations only: "
-                "lower it, or make its axes grids"
+                f"search.trials = {study.search.trials}, but stratum {stratum.label} has {len(points)} configurations "
+                "only: lower it, or make its axes grids"
             )
 
 

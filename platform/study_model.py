@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from crossover.platform.study_constraints import Constraints, Cost, cost_of
 from crossover.platform.study_frozen import differences, frozen_document
 from crossover.platform.study_units import COUNT_PATTERN, parse_count
 from crossover.search_spaces import Axis, Scalar, Space, Stratum
@@ -90,14 +91,30 @@ class StudyData(DataConfig):
 class SearchConfig(_Section):
     """How many configurations and seeds, and who proposes them."""
 
-    sampler: Literal["tpe", "random"] = Field(
-        default="tpe", description="Who draws nuisance settings: tpe learns from finished trials, random does not."
+    sampler: Literal["tpe", "gp", "nsga2", "random", "grid", "coordinate_descent"] = Field(
+        default="tpe",
+        description="Who draws nuisance settings: tpe and gp learn from finished trials, nsga2 weighs the loss against "
+        "FLOPs, random does not learn, grid visits every value, coordinate_descent moves one axis at a time.",
     )
     trials: int | None = Field(
         default=None,
         ge=1,
         le=100_000,
-        description="Configurations drawn in every stratum with sampled nuisance axes; others need none.",
+        description="Configurations drawn in every stratum with sampled nuisance axes; others need none, nor does "
+        "sampler: grid. With coordinate_descent at most so many.",
+    )
+    constraints: Constraints = Field(
+        default=Constraints(), description="Bounds on what a configuration may cost; others are drawn again."
+    )
+    warm_start: str | None = Field(
+        default=None, description="Folder of an earlier study of the same axes, whose trials the sampler learns from."
+    )
+    start: dict[str, Annotated[Any, AfterValidator(_plain)]] = Field(
+        default_factory=dict,
+        description="coordinate_descent: where it begins, path -> value; what is not named begins in the middle.",
+    )
+    factor: float = Field(
+        default=2.0, ge=1.01, le=1e6, description="coordinate_descent: ratio of one step of learning rate, epochs, ..."
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of the suggestions.")
     repeats: int = Field(default=1, ge=1, le=1_000, description="Seeds of every configuration.")
@@ -282,10 +299,26 @@ class Study(_Section):
         return self.space.strata()
 
     def num_configurations(self, stratum: Stratum) -> int:
-        """Configurations of a stratum: `search.trials` if anything is sampled, else its grid points (at least 1)."""
-        if self.space.is_sampled(stratum):
-            return self.search.trials or 1
-        return len(self.space.grid_points(stratum))
+        """Configurations of a stratum: `search.trials` if anything is sampled, else all that are allowed."""
+        if self.space.is_sampled(stratum) and self.search.trials is not None:
+            return self.search.trials
+        if stratum.label not in self._num_points:
+            points = self.space.points(stratum) or ()
+            self._num_points[stratum.label] = sum(self.allows(stratum, point) for point in points)
+        return self._num_points[stratum.label]
+
+    def allows(self, stratum: Stratum, settings: Mapping[str, Scalar]) -> bool:
+        """Whether a configuration keeps `search.constraints`."""
+        constraints = self.search.constraints
+        return not (constraints.given() and any(constraints.broken(self.cost(stratum, settings))))
+
+    def cost(self, stratum: Stratum, settings: Mapping[str, Scalar]) -> Cost:
+        """What a configuration needs, before it runs."""
+        return cost_of(self.trial_config(stratum, settings))
+
+    @cached_property
+    def _num_points(self) -> dict[str, int]:
+        return {}
 
     def trial_config(self, stratum: Stratum, settings: Mapping[str, Scalar], repeat: int = 0) -> TrialConfig:
         """The configuration of one trial.

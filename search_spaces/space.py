@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 from crossover.search_spaces.axis import Axis
 from crossover.search_spaces.checks import ordered_paths, space_mistakes
-from crossover.search_spaces.domains import Grid, Scalar, Source, same
+from crossover.search_spaces.domains import Grid, Integer, Scalar, Source, same
 from crossover.search_spaces.errors import SpaceError
 
 __all__ = ["MAX_STRATA", "Space", "Stratum"]
@@ -81,13 +82,13 @@ class Space:
         grids = [path for path in self._nuisance_order if isinstance(self.axes[path].domain, Grid)]
         return self._expand(grids, stratum.settings, MAX_POINTS, f"grid points in stratum {stratum.label}")
 
-    def num_points(self, stratum: Stratum) -> int | None:
-        """How many configurations a stratum can have; None where they cannot be listed or pass 10,000."""
+    def points(self, stratum: Stratum) -> list[dict[str, Scalar]] | None:
+        """Every configuration of a stratum; None where they cannot be listed or pass 10,000."""
         paths = self.nuisance(stratum)
         if any(self.axes[path].domain.values is None for path in paths):
             return None
         try:
-            return len(self._expand(paths, stratum.settings, MAX_POINTS, "configurations"))
+            return self._expand(paths, stratum.settings, MAX_POINTS, "configurations")
         except SpaceError:
             return None
 
@@ -122,19 +123,37 @@ class Space:
         return tuple(path for path in self._order if self.axes[path].role == "nuisance")
 
     def _reach(self, stratum: Stratum) -> tuple[str, ...]:
-        known = {**self.fixed, **stratum.settings}
-        found: list[str] = []
+        """Tries every combination of the values that decide conditions, so that contradictions are seen."""
+        deciding = self._deciding()
+        found: set[str] = set()
+        cases: list[dict[str, Scalar]] = [{}]
         for path in self._nuisance_order:
-            axis = self.axes[path]
-            if all(self._reachable(axis, name, known, found) for name in axis.when):
-                found.append(path)
-        return tuple(found)
+            axis, grown = self.axes[path], []
+            for case in cases:
+                applies = axis.holds({**self.fixed, **stratum.settings, **case})
+                if applies:
+                    found.add(path)
+                grown += [{**case, path: v} for v in deciding[path]] if applies and path in deciding else [case]
+            cases = grown
+            if len(cases) > MAX_POINTS:
+                raise SpaceError(f"more than {MAX_POINTS:,} cases of conditions in one stratum: use fewer conditions")
+        return tuple(path for path in self._nuisance_order if path in found)
 
-    def _reachable(self, axis: Axis, name: str, known: Mapping[str, Scalar], found: Iterable[str]) -> bool:
-        allowed = axis.allowed(name)
-        if name in known and any(same(known[name], wanted) for wanted in allowed):
-            return True
-        return name in found and any(self.axes[name].domain.takes(wanted) for wanted in allowed)
+    def _deciding(self) -> dict[str, list[Scalar]]:
+        """The values of each nuisance axis that conditions tell apart: those they name, and one that none names."""
+        named: dict[str, list[Scalar]] = {}
+        for axis in self.axes.values():
+            for path in axis.when:
+                if path in self._nuisance_order:
+                    known = named.setdefault(path, [])
+                    known += [v for v in axis.allowed(path) if not any(same(v, w) for w in known)]
+        for path, values in named.items():
+            domain = self.axes[path].domain
+            taken = [value for value in values if domain.takes(value)]
+            listed = range(domain.low, domain.high + 1) if isinstance(domain, Integer) else domain.values or ()
+            others = (value for value in listed if not any(same(value, other) for other in taken))
+            named[path] = [*taken, *islice(others, 1)]
+        return named
 
     def _make_strata(self) -> list[Stratum]:
         scientific = [path for path in self._order if self.axes[path].role == "scientific"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from crossover.platform.search.plan import Plan
 from crossover.platform.search.schedulers import get_scheduler
-from crossover.platform.search.searchers import Searcher, make_searcher
+from crossover.platform.search.searchers import Searcher
+from crossover.platform.search.study_searcher import study_searcher
 from crossover.platform.study import Study
 from crossover.search_spaces import Scalar, Stratum
 from crossover.trainers.config import config_hash, trial_identity
@@ -46,20 +47,11 @@ def plan_of(study: Study, data_hash: str) -> Plan:
         study: the study.
         data_hash: hash of its corpus, which is part of every trial's identity.
     """
-    strata = [_StudyStratum(study, stratum, data_hash, _searcher(study, stratum)) for stratum in study.strata()]
+    strata = [_StudyStratum(study, stratum, data_hash, study_searcher(study, stratum)) for stratum in study.strata()]
     scheduler = get_scheduler(study.search.scheduler)
     return Plan(strata, scheduler, study.search.repeats, study.search.num_final_repeats)
 
 
 def first_settings(study: Study, stratum: Stratum, number: int = 0) -> Mapping[str, Scalar]:
     """Settings of configuration `number` as they are suggested before anything is known."""
-    return _searcher(study, stratum).suggest(number) or {}
-
-
-def _searcher(study: Study, stratum: Stratum) -> Searcher:
-    return make_searcher(
-        study.search.sampler,
-        lambda source, number: study.space.suggest(stratum, source, number),
-        (study.search.seed, stratum.label),
-        study.num_configurations(stratum),
-    )
+    return study_searcher(study, stratum).suggest(number) or {}

@@ -77,7 +77,7 @@ def test_schema_takes_what_the_loader_takes(path: list[str], value: Any) -> None
         (["data", "unique_tokens"], 0),
         (["budget"], {"flops": -1}),
         (["search", "trials"], 0),
-        (["search", "sampler"], "gp"),
+        (["search", "sampler"], "anneal"),
         (["fixed", "optimizer.lerning_rate"], 1e-3),
         (["fixed", "optimizer.learning_rate"], "fast"),
         (["fixed", "optimizer.learning_rate"], 3),
