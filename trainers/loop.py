@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crossover.trainers.checkpoint import read_tensors
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Batch, Windows
 from crossover.trainers.evaluate import WindowScores, score
@@ -31,6 +30,7 @@ from crossover.trainers.record_writer import RecordWriter, open_record
 from crossover.trainers.rows import Evaluation, TrialEnd
 from crossover.trainers.run import Progress, Run, StopRequest
 from crossover.trainers.schedule import learning_rate
+from crossover.trainers.shards import SavedTensors
 from crossover.trainers.training_state import TrainingState, derived_seed, new_state
 from crossover.trainers.trial_setup import TrialSetup, open_setup, window_facts
 from crossover.trainers.world import World, open_world
@@ -68,7 +68,7 @@ def train(config: TrialConfig, run: Run) -> LegEnd:
     """
     with open_world(config.execution.device) as world:
         setup = world.together(lambda: _checked_setup(config, world))
-        with open_record(run.directory, setup.facts(), *_the(world)) as writer:
+        with open_record(run.directory, setup.facts(), world) as writer:
             if (end := world.from_main(writer.record.end() if world.is_main else None)) is not None:
                 return LegEnd("ended", end)
             writer.write_window_facts(window_facts(setup.validation), window_facts(setup.test))
@@ -107,10 +107,6 @@ def _forward(setup: TrialSetup, state: TrainingState, batch: Batch, rows: slice)
     torch.manual_seed(derived_seed(seed, "dropout" if rows.start == 0 else f"dropout from row {rows.start}", step))
     with setup.runtime.autocast():
         return setup.objective.training_loss(state.model, batch, noise, rows).nats
-
-
-def _the(world: World) -> tuple[World, ...]:
-    return (world,) if world.size > 1 else ()
 
 
 def _checked_setup(config: TrialConfig, world: World) -> TrialSetup:
@@ -229,7 +225,7 @@ class _Leg:
         test = None
         if self.best is not None:
             self.writer.wait()
-            self.state.set_weights(read_tensors(self.writer.record.best_weights()))
+            self.state.set_weights(SavedTensors([self.writer.record.best_weights()]))
             test = self._score(self.setup.test, self.setup.config.evaluation.test_masks_per_window)
         end = trial_end(self.setup, self.state, self.rows, ending, test)
         self.writer.finish(end, None if test is None else test.nats_W)

@@ -29,10 +29,11 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalized x, float32."""
+        """Normalized x, float32; sharding may give the weight in bfloat16."""
+        weight = self.weight.float()
         if x.device.type != "cpu":
-            return functional.rms_norm(x.float(), self.weight.shape, self.weight, _EPSILON)
-        normalized: Tensor = _CpuRMSNorm.apply(x.float(), self.weight)  # type: ignore[no-untyped-call]
+            return functional.rms_norm(x.float(), weight.shape, weight, _EPSILON)
+        normalized: Tensor = _CpuRMSNorm.apply(x.float(), weight)  # type: ignore[no-untyped-call]
         return normalized
 
 

@@ -66,7 +66,7 @@ class Transformer(nn.Module):
         """
         rotation_LC = _rotation(tokens_BL.shape[1], self.shape.head_width, self.shape.rope_base, tokens_BL.device)
         mask_B11L = None if causal or valid_BL is None else valid_BL[:, None, None, :]
-        x_BLD = functional.dropout(self.embedding(tokens_BL), self.embedding_dropout, self.training)
+        x_BLD = functional.dropout(self.embedding(tokens_BL).float(), self.embedding_dropout, self.training)
         for block in self.blocks:
             x_BLD = block(x_BLD, rotation_LC, mask_B11L, causal)
         h_BLD: Tensor = self.norm(x_BLD)
