@@ -192,6 +192,10 @@ class _NumberedNSGAII(NSGAIISampler):
         """Generation of a trial."""
         return trial.number // self._size
 
+    def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        """In order of numbers: Optuna gives them by rank when it chooses them, and by number when it remembers."""
+        return sorted(super().get_parent_population(study, generation), key=lambda trial: trial.number)
+
     def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         """Its trials that have values."""
         numbers = range(generation * self._size, (generation + 1) * self._size)
