@@ -17,6 +17,7 @@ from rich.text import Text
 
 from crossover.platform.execution.display import duration
 from crossover.platform.search.study_plan import first_settings
+from crossover.platform.search.warm_start import warm_start_of
 from crossover.platform.study import Study
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Corpus
@@ -98,6 +99,7 @@ def _remarks(study: Study, corpus: Corpus, flops: float) -> list[str]:
     lines = [
         f"corpus {corpus.name}: {corpus.manifest.splits['training'].num_tokens:,} training tokens",
         *_missing_windows(study),
+        *_warm_start(study, corpus),
         "Upper bounds: every trial to its last epoch; the detector usually ends many before.",
         "Time: from real training steps timed now, one worker alone; several at once divide it.",
     ]
@@ -107,6 +109,11 @@ def _remarks(study: Study, corpus: Corpus, flops: float) -> list[str]:
     if study.budget.wall_seconds is not None:
         lines.append(f"budget.wall_seconds ends it after {duration(study.budget.wall_seconds)}.")
     return [*lines, "Nothing was started."]
+
+
+def _warm_start(study: Study, corpus: Corpus) -> list[str]:
+    warm_start = warm_start_of(study, corpus.manifest.content_hash)
+    return [] if warm_start is None else [f"{warm_start}."]
 
 
 def _missing_windows(study: Study) -> list[str]:

@@ -42,6 +42,7 @@ from crossover.platform.execution.view import StudyView
 from crossover.platform.search.budget import Budget, attempt_seconds
 from crossover.platform.search.planner import Planner
 from crossover.platform.search.study_plan import plan_of
+from crossover.platform.search.warm_start import warm_start_of
 from crossover.platform.study import Study
 from crossover.trainers.data import Corpus
 from crossover.trainers.provenance import provenance
@@ -105,7 +106,10 @@ class _Attempt:
         self._budget = Budget(study.budget.flops, study.budget.wall_seconds, attempt_seconds(history))
         for trial in self._view.trials:
             self._budget.note(trial.trial_id, self._results.outcome(trial.trial_id).flops)
-        plan = plan_of(study, corpus.manifest.content_hash)
+        warm_start = warm_start_of(study, corpus.manifest.content_hash, folder.path)
+        if warm_start is not None:
+            self._say(str(warm_start))
+        plan = plan_of(study, corpus.manifest.content_hash, warm_start)
         self._planner = Planner(plan, self._results, self._decide, slots=0, history=decisions)
 
     def run(self) -> int:

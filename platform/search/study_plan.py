@@ -9,6 +9,7 @@ from crossover.platform.search.plan import Plan
 from crossover.platform.search.schedulers import get_scheduler
 from crossover.platform.search.searchers import Searcher
 from crossover.platform.search.study_searcher import study_searcher
+from crossover.platform.search.warm_start import WarmStart
 from crossover.platform.study import Study
 from crossover.search_spaces import Scalar, Stratum
 from crossover.trainers.config import config_hash, trial_identity
@@ -40,14 +41,19 @@ class _StudyStratum:
         return trial_identity(config, self.data_hash), config_hash(config, self.data_hash)
 
 
-def plan_of(study: Study, data_hash: str) -> Plan:
+def plan_of(study: Study, data_hash: str, warm_start: WarmStart | None = None) -> Plan:
     """What a study asks of the planner.
 
     Args:
         study: the study.
         data_hash: hash of its corpus, which is part of every trial's identity.
+        warm_start: what an earlier study found, for the samplers.
     """
-    strata = [_StudyStratum(study, stratum, data_hash, study_searcher(study, stratum)) for stratum in study.strata()]
+    known = warm_start.known if warm_start else {}
+    strata = [
+        _StudyStratum(study, stratum, data_hash, study_searcher(study, stratum, known.get(stratum.label, ())))
+        for stratum in study.strata()
+    ]
     scheduler = get_scheduler(study.search.scheduler)
     return Plan(strata, scheduler, study.search.repeats, study.search.num_final_repeats)
 
