@@ -1,4 +1,7 @@
-"""`python -m crossover.trainers CONFIG.yaml`: one run without a study, and without Ray."""
+"""`python -m crossover.trainers CONFIG.yaml`: one run without a study, and without Ray.
+
+With several workers: `torchrun --nproc-per-node 2 -m crossover.trainers CONFIG.yaml`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from crossover.trainers.alone import run_config
+from crossover.trainers.alone import run_config, speaks_for_machine
 from crossover.trainers.errors import CrossoverError
 
 __all__ = ["app"]
@@ -28,7 +31,8 @@ def main(
     try:
         code = run_config(config, output, overrides or ())
     except CrossoverError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if speaks_for_machine():
+            print(f"error: {error}", file=sys.stderr)
         code = _USER_MISTAKE
     raise typer.Exit(code)
 

@@ -1,12 +1,13 @@
 """One run without a study: a configuration file, a folder, lines on the terminal.
 
 Ctrl-C once asks the loop to write a checkpoint and to return; a second one ends at once, and the run goes on from the
-last checkpoint next time.
+last checkpoint next time. Under torchrun every worker runs this, and the first one of all speaks.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from crossover.trainers.plain_yaml import YamlError, parse_yaml
 from crossover.trainers.rows import Evaluation, TrialEnd
 from crossover.trainers.run import Progress, StopRequest
 
-__all__ = ["load_config", "run_config"]
+__all__ = ["load_config", "run_config", "speaks_for_machine"]
 
 _POLL_SECONDS = 0.5  # Ctrl-C is heard at polls
 _DEFAULT_FOLDER = Path("runs")
@@ -29,7 +30,13 @@ _DONE, _INTERRUPTED = 0, 130
 
 
 def _say_at_once(line: str) -> None:
-    print(line, flush=True)  # a pipe would hold lines back
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(line, flush=True)  # a pipe would hold lines back
+
+
+def speaks_for_machine() -> bool:
+    """Whether this process is to say an error: one worker of torchrun's on each machine, for each may have its own."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
 
 
 def run_config(
