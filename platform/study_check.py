@@ -12,6 +12,7 @@ from itertools import chain, islice
 
 from crossover.platform.study_effects import ignored_settings
 from crossover.platform.study_model import Study
+from crossover.platform.study_scheduler_check import budget_mistakes, scheduler_mistakes
 from crossover.platform.study_search_check import drawing_mistakes, sampler_mistakes
 from crossover.platform.study_settings import LEAVES, near_setting, value_mistake
 from crossover.search_spaces import Axis, Scalar, Space, SpaceError, Stratum, corners, pair_corners
@@ -53,7 +54,8 @@ def study_mistakes(study: Study) -> list[str]:
         return mistakes
     space = study.space
     mistakes = [*_never_active(study, space), *_search_mistakes(study, space), *sampler_mistakes(study)]
-    return mistakes or _combination_mistakes(study, space) or drawing_mistakes(study)
+    mistakes = mistakes or [*_combination_mistakes(study, space), *budget_mistakes(study)]
+    return mistakes or [*drawing_mistakes(study), *scheduler_mistakes(study)]
 
 
 def _fixed_mistakes(study: Study) -> Iterator[str]:

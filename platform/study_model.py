@@ -5,6 +5,7 @@ Each field is sound by itself here; what fields say together is `study_check`'s,
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -31,6 +32,7 @@ from crossover.trainers.config import DataConfig, StoppingConfig, TrialConfig, c
 __all__ = [
     "BudgetConfig",
     "ResourcesConfig",
+    "RungsConfig",
     "SearchConfig",
     "Study",
     "StudyData",
@@ -88,6 +90,20 @@ class StudyData(DataConfig):
     )
 
 
+class RungsConfig(_Section):
+    """Where trials are compared: a geometric grid of epochs, each rung at the evaluation nearest to it."""
+
+    first_epoch: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="Epochs of the first rung; null: counted down from the last epoch, three rungs at most.",
+    )
+    eta: int = Field(
+        default=3, ge=2, le=1_000, description="One in so many goes on; also the ratio of the epochs of two rungs."
+    )
+
+
 class SearchConfig(_Section):
     """How many configurations and seeds, and who proposes them."""
 
@@ -124,8 +140,30 @@ class SearchConfig(_Section):
         le=1_000,
         description="Seeds on which the best configuration of every stratum is trained in the end; null: repeats.",
     )
-    scheduler: Annotated[str, _only("none", later="halving is under way")] = Field(
-        default="none", description="Who ends trials against others of their stratum; none for now."
+    scheduler: Literal["cohort_halving", "patient_halving", "hyperband", "median", "asha", "none"] = Field(
+        default="cohort_halving",
+        description="Who ends trials against others of their stratum: cohort_halving keeps the best 1/eta at each "
+        "rung, patient_halving also those whose curves may still overtake them, hyperband halves in brackets, median ends "
+        "what is worse than the median, asha is Ray's rule across strata, for comparison; none ends no trial.",
+    )
+    rungs: RungsConfig = Field(default=RungsConfig(), description="Where trials are compared.")
+    cohort: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Configurations of a stratum that are drawn and decided together; null: all of them, or 2 to 4 "
+        "parts of at least eta^2 with a sampler that learns.",
+    )
+    patience_fraction: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="patient_halving: share of a cohort's FLOPs that trials kept below the cut may use.",
+    )
+    asynchronous: bool = Field(
+        default=False,
+        description="cohort_halving: promote by order of arrival, without waiting. Trials and decisions then depend on "
+        "the number of workers and on interruptions.",
     )
 
     @property
@@ -149,6 +187,20 @@ class BudgetConfig(_Section):
         default=None, description="FLOPs of training and evaluation, all trials: 4e13 or 40T; null: no limit."
     )
     wall_seconds: float | None = Field(default=None, gt=0, description="Seconds of the driver; null: no limit.")
+    device_hours: float | None = Field(
+        default=None, gt=0, description="Hours of GPUs in legs, of processors where a trial has none; null: no limit."
+    )
+    trials: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Trials in all, as many in every stratum; null: no limit.",
+    )
+    split: Literal["equal", "shared"] | dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default="equal",
+        description="Who may spend budget.flops: every stratum the same; shared: whoever comes first; or the share of "
+        "each stratum by its label, from 0 to 1.",
+    )
 
 
 class WorkerRange(_Section):
@@ -299,13 +351,24 @@ class Study(_Section):
         return self.space.strata()
 
     def num_configurations(self, stratum: Stratum) -> int:
-        """Configurations of a stratum: `search.trials` if anything is sampled, else all that are allowed."""
+        """Configurations of a stratum: `search.trials` if anything is sampled, else all that are allowed.
+
+        Never more than its part of `budget.trials` pays for.
+        """
         if self.space.is_sampled(stratum) and self.search.trials is not None:
-            return self.search.trials
+            return min(self.search.trials, self._most_configurations)
         if stratum.label not in self._num_points:
             points = self.space.points(stratum) or ()
             self._num_points[stratum.label] = sum(self.allows(stratum, point) for point in points)
-        return self._num_points[stratum.label]
+        return min(self._num_points[stratum.label], self._most_configurations)
+
+    @cached_property
+    def _most_configurations(self) -> int:
+        """Configurations of a stratum for which `budget.trials` has room, beside the last repeats of its best one."""
+        if self.budget.trials is None:
+            return sys.maxsize
+        search, trials = self.search, self.budget.trials // max(1, len(self.strata()))
+        return max(0, trials - (search.num_final_repeats - search.repeats)) // search.repeats
 
     def allows(self, stratum: Stratum, settings: Mapping[str, Scalar]) -> bool:
         """Whether a configuration keeps `search.constraints`."""

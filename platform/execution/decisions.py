@@ -2,8 +2,9 @@
 
 One JSONL file a driver attempt, never rewritten: a new attempt opens a new file, so a line torn by a kill is always the
 last of its file, and a file is never written by two processes. Lines outlive the process at once, and the machine
-before they have an effect: a suggestion has none until its leg starts, and the end of a leg is in the trial's own
-record, so these two wait for the next line's flush (4 ms where it was measured, a fifth of a trivial leg).
+before they have an effect: a suggestion, and what is decided at a rung, have none until a leg starts, and the end of
+a leg is in the trial's own record, so these wait for the next line's flush (4 ms where it was measured, a fifth of a
+trivial leg).
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from crossover.trainers.rows import StopReason
 
 __all__ = [
     "AttemptStarted",
+    "CohortDrawn",
     "Decision",
     "DecisionLog",
     "LegEnded",
     "LegStarted",
+    "RungDecided",
     "StopRequested",
+    "StratumStopped",
     "StudyFinished",
     "Suggested",
     "attempts",
@@ -83,6 +87,39 @@ class LegEnded(_Line):
     leg: int
     status: Literal["ended", "paused", "interrupted", "failed"]
     error: str | None = None
+    value: float | None = Field(default=None, description="Paused at a rung: best validation bits per byte so far.")
+    flops: float = Field(default=0.0, description="Paused at a rung: FLOPs of training and evaluation so far.")
+
+
+class CohortDrawn(_Line):
+    """The configurations that were drawn last are a cohort: decided together, and started from here on."""
+
+    kind: Literal["cohort"] = "cohort"
+    stratum_label: str
+    number: int = Field(description="Number of the cohort within its stratum, from 0.")
+    first: int = Field(description="Number of its first configuration.")
+    size: int = Field(description="Configurations in it.")
+
+
+class RungDecided(_Line):
+    """What becomes of a trial that came to a rung, and why."""
+
+    kind: Literal["rung"] = "rung"
+    trial_id: str
+    stratum_label: str = Field(description="Stratum of the cohort; empty where the whole study is one.")
+    cohort: int
+    rung: int = Field(description="From 0.")
+    action: Literal["continue", "pause", "stop", "promote"]
+    reason: str
+
+
+class StratumStopped(_Line):
+    """A stratum has spent its share: its running trials are asked to end, what waits in it ends, nothing starts."""
+
+    kind: Literal["stratum_stopped"] = "stratum_stopped"
+    stratum_label: str
+    reason: StopReason
+    evidence: str
 
 
 class StopRequested(_Line):
@@ -102,8 +139,18 @@ class StudyFinished(_Line):
 
 
 Decision = Annotated[
-    AttemptStarted | Suggested | LegStarted | LegEnded | StopRequested | StudyFinished, Field(discriminator="kind")
+    AttemptStarted
+    | Suggested
+    | CohortDrawn
+    | LegStarted
+    | LegEnded
+    | RungDecided
+    | StratumStopped
+    | StopRequested
+    | StudyFinished,
+    Field(discriminator="kind"),
 ]
+_WITHOUT_EFFECT = (Suggested, CohortDrawn, LegEnded, RungDecided)
 _ADAPTER: TypeAdapter[Decision] = TypeAdapter(Decision)
 
 
@@ -138,7 +185,7 @@ class DecisionLog:
         content = line.model_dump_json().encode() + b"\n"
         try:
             written = os.write(self._descriptor, content)
-            if not isinstance(line, Suggested | LegEnded):
+            if not isinstance(line, _WITHOUT_EFFECT):
                 os.fsync(self._descriptor)
         except OSError as error:
             raise CrossoverError(f"{self.path} cannot be written: {error.strerror}. Run the command again") from error

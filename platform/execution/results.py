@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crossover.platform.search.plan import Outcome
+from crossover.platform.search.schedulers import CurvePoint
 from crossover.trainers.durable import durable_file, writing
 from crossover.trainers.record import TrialRecord
 from crossover.trainers.rows import Evaluation, StopReason, TrialEnd
@@ -35,7 +36,13 @@ class RecordResults:
         end = record.end()
         if end is not None:
             flops = max(flops, end.train_flops + end.eval_flops)
-        return Outcome(end is not None, None if best is None else best.val_bits_per_byte, flops)
+        return Outcome(
+            ended=end is not None,
+            value=None if best is None else best.val_bits_per_byte,
+            flops=flops,
+            reason=None if end is None else end.stop_reason,
+            curve=tuple(_point(row) for row in rows if math.isfinite(row.val_loss)),
+        )
 
     def close(self, trial_id: str, reason: StopReason, evidence: str) -> None:
         """Writes the end of a trial that cannot or shall not write it itself, with what its rows say."""
@@ -43,6 +50,10 @@ class RecordResults:
         end = TrialEnd(stop_reason=reason, stop_evidence=evidence, **_so_far(record.evaluations()))
         with writing(record.paths.end):
             durable_file(record.paths.end, end.model_dump_json(indent=2).encode())
+
+
+def _point(row: Evaluation) -> CurvePoint:
+    return CurvePoint(row.tokens_seen, row.val_bits_per_byte, row.train_flops + row.eval_flops)
 
 
 def _best(rows: Sequence[Evaluation]) -> Evaluation | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from crossover.platform.execution.decisions import Suggested
-from crossover.platform.search.schedulers import Scheduler
+from crossover.platform.search.schedulers import CurvePoint, Horizon, Scheduler
 from crossover.platform.search.searchers import Searcher
 from crossover.search_spaces import Scalar
 from crossover.trainers.rows import StopReason
@@ -25,11 +25,15 @@ class Outcome:
         ended: it has an end.
         value: best validation bits per byte so far; None where there is none, or none that is finite.
         flops: of training and evaluation so far.
+        reason: why it ended.
+        curve: its finite evaluations, oldest first.
     """
 
     ended: bool
     value: float | None
     flops: float = 0.0
+    reason: StopReason | None = None
+    curve: Sequence[CurvePoint] = ()
 
 
 class Results(Protocol):
@@ -58,11 +62,22 @@ class StratumPlan(Protocol):
         """How many configurations are searched."""
 
     @property
+    def cohort_size(self) -> int:
+        """How many of them are drawn and decided together, where the scheduler decides sets."""
+
+    @property
+    def horizon(self) -> Horizon:
+        """How far its trials can go."""
+
+    @property
     def searcher(self) -> Searcher:
         """Suggests them."""
 
     def identify(self, settings: Mapping[str, Scalar], repeat: int) -> tuple[str, str]:
         """Trial id and configuration hash of a repeat."""
+
+    def max_tokens(self, settings: Mapping[str, Scalar]) -> int:
+        """Tokens that a trial with these settings would have seen in the end."""
 
 
 @dataclass(frozen=True)

@@ -1,60 +1,46 @@
-"""Which leg runs next. Pure Python: Ray asks through `tune_searcher.py`, tests drive it by hand.
+"""Which leg runs next. Pure Python: Ray asks through `tune_searcher.py`, tests and the simulation drive it by hand.
 
 The planner holds nothing that cannot be rebuilt: from the decisions already written and from the trials' own records
 it comes to the same state in a new process, so a study goes on wherever it was when its driver died.
 
-Order: a trial that was interrupted, a promotion, a trial that waits, a new configuration (of the stratum that has the
-fewest, so all strata advance together), repeats of the best configuration of a stratum whose search is over, nothing
-more. Only one leg of a trial lives at a time, and never more legs than slots.
+Order: a trial that was interrupted, a promotion, a trial that waits (of the stratum that started the fewest, so all
+strata advance together), new configurations, repeats of the best configuration of a stratum whose search is over,
+nothing more. Only one leg of a trial lives at a time, and never more legs than slots.
+
+A scheduler that decides sets gets its configurations cohort by cohort: the next ones are drawn when all before them
+have ended, so that what a sampler knows does not depend on the order of arrival either.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Literal
 
-from crossover.platform.execution.decisions import Decision, LegEnded, LegStarted, Suggested
-from crossover.platform.search.plan import Finished, Leg, LegStatus, Outcome, Plan, Results, StratumPlan, Wait
-from crossover.platform.search.schedulers import Standing
+from crossover.platform.execution.decisions import (
+    CohortDrawn,
+    Decision,
+    LegEnded,
+    LegStarted,
+    RungDecided,
+    StratumStopped,
+    Suggested,
+)
+from crossover.platform.search.budget import Budget
+from crossover.platform.search.plan import Finished, Leg, LegStatus, Outcome, Plan, Results, Wait
+from crossover.platform.search.planner_cohorts import CohortKeeper
+from crossover.platform.search.planner_state import State, StratumState, StudyState, TrialState
+from crossover.platform.search.schedulers import Reached
 from crossover.search_spaces import Scalar
+from crossover.trainers.rows import StopReason
 
 __all__ = ["MAX_FAILURES", "Planner"]
 
 MAX_FAILURES = 1
 """How often a trial is tried again after a failure, from its newest checkpoint."""
 
+_READY: tuple[State, ...] = ("interrupted", "promoted", "waiting", "paused")
+_HELD: tuple[State, ...] = ("interrupted", "promoted", "paused")
 _DRAWS = 2_000  # before a stratum counts as having no more; the last of 100 points is missed once in 2 * 10^8
-
-State = Literal["waiting", "running", "interrupted", "paused", "promoted", "ended"]
-
-
-@dataclass
-class _Trial:
-    suggested: Suggested
-    places: set[tuple[str, int]] = field(default_factory=set)  # stratum and number of each configuration it repeats
-    state: State = "waiting"
-    legs: int = 0
-    rungs: int = 0
-    failures: int = 0
-    error: str | None = None
-    value: float | None = None
-
-
-@dataclass
-class _Stratum:
-    plan: StratumPlan
-    configurations: dict[int, dict[int, str]] = field(default_factory=dict)  # number -> repeat -> trial id
-    settings: dict[int, Mapping[str, Scalar]] = field(default_factory=dict)
-    first_trials: set[str] = field(default_factory=set)
-    told: set[int] = field(default_factory=set)
-    exhausted: bool = False
-
-    @property
-    def is_open(self) -> bool:
-        return not self.exhausted and len(self.configurations) < self.plan.num_configurations
 
 
 class Planner:
@@ -66,6 +52,7 @@ class Planner:
         log: writes a decision down before it takes effect.
         slots: legs that fit at once.
         history: decisions of earlier attempts, oldest first.
+        budget: what has been spent, and each stratum's share; None: no limits.
     """
 
     def __init__(
@@ -76,154 +63,252 @@ class Planner:
         *,
         slots: int,
         history: Iterable[Decision] = (),
+        budget: Budget | None = None,
     ) -> None:
         self._plan = plan
         self._results = results
         self._log = log
+        self._budget = budget or Budget(None, None)
         self.slots = slots
-        self._strata = {stratum.label: _Stratum(stratum) for stratum in plan.strata}
-        self._trials: dict[str, _Trial] = {}
+        self._state = StudyState(plan.strata, plan.repeats)
+        self._cohorts = CohortKeeper(self._state, plan.scheduler, plan.repeats, log, self._close)
+        self._incomplete: dict[tuple[str, int], None] = {}
+        self._told_to_stop: set[str] = set()
         self._stopped = False
         self._replay(history)
 
     @property
     def live(self) -> tuple[str, ...]:
         """Trials that have a leg now."""
-        return tuple(trial_id for trial_id, trial in self._trials.items() if trial.state == "running")
+        return tuple(self._state.of("running"))
 
     @property
     def unfinished(self) -> tuple[str, ...]:
         """Trials that were made and have not ended."""
-        return tuple(trial_id for trial_id, trial in self._trials.items() if trial.state != "ended")
+        return tuple(trial_id for trial_id, trial in self._state.trials.items() if trial.state != "ended")
 
     @property
     def has_work(self) -> bool:
-        """Whether a leg could start, had it a slot and nobody stopped the planner."""
-        ready = any(trial.state in ("interrupted", "promoted", "waiting") for trial in self._trials.values())
-        return ready or any(self._is_wanting(stratum) for stratum in self._strata.values())
+        """Whether a leg could start, or a trial waits to be decided, had it a slot and nobody stopped the planner."""
+        ready = any(not self._state.is_stopped(t) for state in _READY for t in self._state.of(state).values())
+        return ready or any(self._is_wanting(stratum) for stratum in self._state.strata.values())
 
     def next_leg(self) -> Leg | Wait | Finished:
         """The leg to start now; it counts as running from here on."""
-        if len(self.live) >= self.slots:
+        if len(self._state.of("running")) >= self.slots:
             return Wait()
+        if not self._stopped:
+            self._stop_strata()
         trial = None if self._stopped else self._next_trial()
         if trial is not None:
             return self._start(trial)
-        return Wait() if self.live else Finished()
+        return Wait() if self._state.of("running") else Finished()
 
     def leg_ended(self, trial_id: str, status: LegStatus, error: str | None = None) -> None:
         """A leg gave its worker back."""
-        trial, outcome = self._trials[trial_id], self._results.outcome(trial_id)
+        trial, outcome = self._state.trials[trial_id], self._results.outcome(trial_id)
         if status == "ended" and not outcome.ended:
             status, error = "failed", "the trial returned without writing its end"
-        self._log(LegEnded(trial_id=trial_id, leg=trial.legs, status=status, error=error))
-        self._note_end(trial, status, error)
+        line = LegEnded(trial_id=trial_id, leg=trial.legs, status=status, error=error)
+        if status == "paused":
+            line = line.model_copy(update={"value": outcome.value, "flops": outcome.flops})
+        self._log(line)
+        self._budget.leg_ended(trial_id)
+        self._note_end(trial, line)
         self._settle(trial, outcome)
-        for label in sorted({label for label, _ in trial.places}):
-            self._decide_cohort(self._strata[label])
+        if not self._stopped:
+            self._cohorts.decide(trial)
 
     def stop(self) -> None:
-        """No new legs from here on; what runs is left to end."""
+        """No new legs and no decisions from here on; what runs is left to end."""
         self._stopped = True
+
+    def stop_exhausted(self) -> list[tuple[str, str]]:
+        """Stops every stratum whose share of the budget is spent: what waits in it ends, and nothing starts.
+
+        Returns:
+            Running trials of such strata that are to be asked to stop, each once, with the evidence.
+        """
+        self._stop_strata()
+        asked = [t for t in self._state.of("running").values() if self._is_to_be_asked(t)]
+        self._told_to_stop |= {trial.trial_id for trial in asked}
+        return [(trial.trial_id, self._why_stopped(trial)) for trial in asked]
 
     # The state of the trials -----------------------------------------------------------------------------------------
 
     def _replay(self, history: Iterable[Decision]) -> None:
         for line in history:
             if isinstance(line, Suggested):
-                if line.stratum_label in self._strata:
+                if line.stratum_label in self._state.strata:
                     self._add(line)
-            elif isinstance(line, LegStarted | LegEnded) and line.trial_id in self._trials:
-                self._replay_leg(self._trials[line.trial_id], line)
-        for trial in self._trials.values():
+            elif isinstance(line, CohortDrawn):
+                if line.stratum_label in self._state.strata:
+                    self._cohorts.drawn(line)
+            elif isinstance(line, RungDecided):
+                self._cohorts.replay(line)
+            elif isinstance(line, LegStarted | LegEnded) and line.trial_id in self._state.trials:
+                self._replay_leg(self._state.trials[line.trial_id], line)
+        for trial in self._state.trials.values():
             self._settle(trial)
-        for stratum in self._strata.values():
-            self._decide_cohort(stratum)
+        self._incomplete = {
+            (stratum.label, number): None
+            for stratum in self._state.strata.values()
+            for number, repeats in stratum.configurations.items()
+            if len(repeats) < self._plan.repeats
+        }
 
-    def _replay_leg(self, trial: _Trial, line: LegStarted | LegEnded) -> None:
+    def _replay_leg(self, trial: TrialState, line: LegStarted | LegEnded) -> None:
         if isinstance(line, LegStarted):
-            trial.legs, trial.state = line.leg, "interrupted"  # unless its end follows
+            trial.legs = line.leg
+            self._state.move(trial, "interrupted")  # unless its end follows
         else:
-            self._note_end(trial, line.status, line.error)
+            self._note_end(trial, line)
 
-    def _note_end(self, trial: _Trial, status: LegStatus, error: str | None) -> None:
-        trial.state = "interrupted" if status == "failed" else status  # a failed trial goes on until it is given up
-        trial.rungs += status == "paused"
-        if status == "failed":
+    def _note_end(self, trial: TrialState, line: LegEnded) -> None:
+        # A failed trial goes on until it is given up.
+        self._state.move(trial, "interrupted" if line.status == "failed" else line.status)
+        if line.status == "paused":
+            trial.reached.append(Reached(line.value, line.flops))
+        if line.status == "failed":
             trial.failures += 1
-            trial.error = error
+            trial.error = line.error
 
-    def _settle(self, trial: _Trial, outcome: Outcome | None = None) -> None:
+    def _settle(self, trial: TrialState, outcome: Outcome | None = None) -> None:
         """Brings a trial in line with its record, which is the truth, and gives up one that failed too often."""
-        trial_id = trial.suggested.trial_id
+        trial_id = trial.trial_id
         outcome = outcome or self._results.outcome(trial_id)
-        if not outcome.ended and trial.failures > MAX_FAILURES:
-            self._results.close(trial_id, "failed", trial.error or "it failed")
+        if not outcome.ended and (ending := self._ending(trial)) is not None:
+            self._results.close(trial_id, *ending)
             outcome = self._results.outcome(trial_id)
-        trial.value = outcome.value
+        trial.outcome = outcome
+        self._budget.note(trial_id, outcome.flops)
         if outcome.ended:
-            trial.state = "ended"
+            self._state.move(trial, "ended")
         elif trial.state == "ended":
-            trial.state = "interrupted"
+            self._state.move(trial, "interrupted")
+        self._cohorts.update(trial)
         for label, number in trial.places:
-            self._tell(self._strata[label], number)
+            self._tell(self._state.strata[label], number)
 
-    def _tell(self, stratum: _Stratum, number: int) -> None:
+    def _ending(self, trial: TrialState) -> tuple[StopReason, str] | None:
+        """Why a trial that has no end gets one."""
+        if trial.failures > MAX_FAILURES:
+            return "failed", trial.error or "it failed"
+        if trial.refused is not None and trial.state == "paused":
+            return "pruned", trial.refused
+        if trial.state in _HELD and self._state.is_stopped(trial):
+            return "budget", self._why_stopped(trial)
+        return None
+
+    def _close(self, trial: TrialState, reason: StopReason, evidence: str) -> None:
+        self._results.close(trial.trial_id, reason, evidence)
+        self._settle(trial)
+
+    def _tell(self, stratum: StratumState, number: int) -> None:
         repeats = stratum.configurations[number]
-        if number not in stratum.told and len(repeats) >= self._plan.repeats and self._over(repeats.values()):
+        if number in stratum.told or len(repeats) < self._plan.repeats:
+            return
+        if self._state.are_over(repeats.values()):
             stratum.told.add(number)
-            stratum.plan.searcher.tell(number, self._mean(repeats.values()))
+            stratum.plan.searcher.tell(number, self._state.mean(repeats.values()))
 
-    def _over(self, trial_ids: Iterable[str]) -> bool:
-        return all(self._trials[trial_id].state == "ended" for trial_id in trial_ids)
+    # The budget ------------------------------------------------------------------------------------------------------
 
-    def _mean(self, trial_ids: Iterable[str]) -> float | None:
-        values = [value for trial_id in trial_ids if (value := self._trials[trial_id].value) is not None]
-        return fmean(values) if values else None
+    def _stop_strata(self) -> None:
+        for stratum in self._state.strata.values():
+            evidence = self._budget.exhausted(stratum.label) if stratum.stopped is None else None
+            if evidence is not None:
+                self._log(StratumStopped(stratum_label=stratum.label, reason="budget", evidence=evidence))
+                stratum.stopped = evidence
+                self._end_what_waits()
+
+    def _end_what_waits(self) -> None:
+        for state in _HELD:
+            for trial in list(self._state.of(state).values()):
+                self._settle(trial, trial.outcome)
+
+    def _is_to_be_asked(self, trial: TrialState) -> bool:
+        return trial.trial_id not in self._told_to_stop and self._state.is_stopped(trial)
+
+    def _why_stopped(self, trial: TrialState) -> str:
+        return self._state.strata[trial.suggested.stratum_label].stopped or "the budget is spent"
 
     # What comes next -------------------------------------------------------------------------------------------------
 
-    def _next_trial(self) -> _Trial | None:
-        for state in ("interrupted", "promoted", "waiting"):
-            for trial in self._trials.values():
-                if trial.state == state:
-                    return trial
-        while self._suggest() or self._confirm():
-            for trial in self._trials.values():
-                if trial.state == "waiting":
-                    return trial
-        return None
+    def _next_trial(self) -> TrialState | None:
+        while True:
+            if (trial := self._ready()) is not None:
+                return trial
+            if self._suggest():
+                continue
+            self._cohorts.decide_all()
+            if self._ready() is None and not self._suggest() and not self._confirm():
+                return None
 
-    def _start(self, trial: _Trial) -> Leg:
+    def _ready(self) -> TrialState | None:
+        states: tuple[State, ...] = ("interrupted", "promoted")
+        for state in states:
+            for trial in self._state.of(state).values():
+                if not self._state.is_stopped(trial):
+                    return trial
+        waiting = [s for s in self._state.strata.values() if s.waiting and s.stopped is None]
+        if not waiting or self._is_drawing():
+            return None
+        stratum = min(waiting, key=lambda s: s.started)
+        return self._state.trials[next(iter(stratum.waiting))]
+
+    def _start(self, trial: TrialState) -> Leg:
         trial.legs += 1
-        trial.state = "running"
-        self._log(LegStarted(trial_id=trial.suggested.trial_id, leg=trial.legs))
-        return Leg(trial.suggested, trial.legs, self._plan.scheduler.until_tokens(trial.rungs))
+        self._log(LegStarted(trial_id=trial.trial_id, leg=trial.legs))
+        if trial.legs == 1:
+            self._state.strata[trial.suggested.stratum_label].started += 1
+        self._told_to_stop.discard(trial.trial_id)
+        self._state.move(trial, "running")
+        self._budget.leg_started(trial.trial_id)
+        self._cohorts.update(trial)
+        return Leg(trial.suggested, trial.legs, self._cohorts.until_tokens(trial))
+
+    def _is_drawing(self) -> bool:
+        """Nothing starts before what is to be drawn together is drawn, so that all strata begin together."""
+        return bool(self._incomplete) or (self._cohorts.draws_sets and bool(self._strata_to_draw()))
 
     def _suggest(self) -> bool:
-        """Makes the trials of one new configuration; False where there is none to make."""
-        for stratum in self._strata.values():  # a kill between the lines of one configuration leaves it incomplete
-            for number, repeats in stratum.configurations.items():
-                if len(repeats) < self._plan.repeats:
-                    return self._complete(stratum, number, self._plan.repeats, "search")
-        candidates = [stratum for stratum in self._strata.values() if stratum.is_open]
-        for stratum in sorted(candidates, key=lambda s: len(s.configurations)):
-            settings = self._draw(stratum)
-            if settings is not None:
-                number = len(stratum.configurations)
-                stratum.settings[number] = settings
-                return self._complete(stratum, number, self._plan.repeats, "search")
+        """Makes the trials of new configurations; False where there are none to make."""
+        for label, number in list(self._incomplete):  # a kill between the lines of one configuration
+            del self._incomplete[label, number]
+            return self._complete(self._state.strata[label], number, self._plan.repeats, "search")
+        if self._cohorts.draws_sets:
+            return any(self._draw_cohort(stratum) for stratum in self._strata_to_draw())
+        candidates = [stratum for stratum in self._state.strata.values() if stratum.is_open]
+        return any(self._draw(stratum) for stratum in sorted(candidates, key=lambda s: len(s.configurations)))
+
+    def _strata_to_draw(self) -> list[StratumState]:
+        return [s for s in self._state.strata.values() if s.is_open and s.is_between_cohorts]
+
+    def _draw_cohort(self, stratum: StratumState) -> bool:
+        """Draws the next cohort of a stratum, or what is left of one whose drawing was cut off."""
+        first = stratum.drawn
+        wanted = min(first + stratum.plan.cohort_size, stratum.plan.num_configurations)
+        while len(stratum.configurations) < wanted and self._draw(stratum):
+            pass
+        size = len(stratum.configurations) - first
+        if size:
+            line = CohortDrawn(stratum_label=stratum.label, number=len(stratum.cohorts), first=first, size=size)
+            self._log(line)
+            self._cohorts.drawn(line)
+        return size > 0
+
+    def _draw(self, stratum: StratumState) -> bool:
+        settings = self._new_settings(stratum)
+        if settings is None:
             # A sampler that has nothing to suggest may have more once what runs has a result.
             stratum.exhausted = len(stratum.told) == len(stratum.configurations)
-        return False
+            return False
+        number = len(stratum.configurations)
+        stratum.settings[number] = settings
+        return self._complete(stratum, number, self._plan.repeats, "search")
 
-    def _is_wanting(self, stratum: _Stratum) -> bool:
-        if stratum.is_open or any(len(repeats) < self._plan.repeats for repeats in stratum.configurations.values()):
-            return True
-        best = self._best(stratum)
-        return best is not None and len(stratum.configurations[best]) < self._plan.final_repeats
-
-    def _draw(self, stratum: _Stratum) -> Mapping[str, Scalar] | None:
+    def _new_settings(self, stratum: StratumState) -> Mapping[str, Scalar] | None:
         for attempt in range(_DRAWS):
             settings = stratum.plan.searcher.suggest(len(stratum.configurations), attempt)
             if settings is None:
@@ -232,32 +317,40 @@ class Planner:
                 return settings
         return None
 
+    def _is_wanting(self, stratum: StratumState) -> bool:
+        if stratum.stopped is not None:
+            return False
+        if stratum.is_open or any(label == stratum.label for label, _ in self._incomplete):
+            return True
+        best = self._best(stratum)
+        return best is not None and len(stratum.configurations[best]) < self._plan.final_repeats
+
     def _confirm(self) -> bool:
         """Makes further repeats of the best configuration of a stratum whose search is over."""
-        for stratum in self._strata.values():
-            best = self._best(stratum)
+        for stratum in self._state.strata.values():
+            best = self._best(stratum) if stratum.stopped is None else None
             if best is not None and len(stratum.configurations[best]) < self._plan.final_repeats:
                 return self._complete(stratum, best, self._plan.final_repeats, "confirm")
         return False
 
-    def _best(self, stratum: _Stratum) -> int | None:
+    def _best(self, stratum: StratumState) -> int | None:
         """Number of the best configuration on validation; the earliest of equals. None while the search goes on.
 
         Only the seeds of the search count, so that the choice stands whatever its confirmation brings.
         """
-        if stratum.is_open:
+        if stratum.is_open or stratum.unended:
             return None
-        searched = {
-            number: [trial_id for repeat, trial_id in repeats.items() if repeat < self._plan.repeats]
-            for number, repeats in stratum.configurations.items()
-        }
-        if not all(self._over(trial_ids) for trial_ids in searched.values()):
-            return None
-        means = [(mean, number) for number, ids in searched.items() if (mean := self._mean(ids)) is not None]
-        return min(means)[1] if means else None
+        if stratum.best is None:
+            searched = {
+                number: [trial_id for repeat, trial_id in repeats.items() if repeat < self._plan.repeats]
+                for number, repeats in stratum.configurations.items()
+            }
+            means = [(mean, n) for n, ids in searched.items() if (mean := self._state.mean(ids)) is not None]
+            stratum.best = min(means)[1] if means else None
+        return stratum.best
 
     def _complete(
-        self, stratum: _Stratum, number: int, wanted: int, purpose: Literal["search", "confirm"]
+        self, stratum: StratumState, number: int, wanted: int, purpose: Literal["search", "confirm"]
     ) -> Literal[True]:
         settings = stratum.settings[number]
         for repeat in range(wanted):
@@ -278,48 +371,8 @@ class Planner:
             self._settle(self._add(line))
         return True
 
-    def _add(self, line: Suggested) -> _Trial:
-        """Takes up a trial. Two strata can ask for the very same one: it runs once and counts in both."""
-        stratum = self._strata[line.stratum_label]
-        if line.number not in stratum.configurations:
-            stratum.configurations[line.number] = {}
-            stratum.settings[line.number] = line.settings
-            stratum.plan.searcher.observe(line.number, line.settings)
-        stratum.configurations[line.number][line.repeat] = line.trial_id
-        if line.repeat == 0:
-            stratum.first_trials.add(line.trial_id)
-        trial = self._trials.setdefault(line.trial_id, _Trial(line))
-        trial.places.add((line.stratum_label, line.number))
+    def _add(self, line: Suggested) -> TrialState:
+        trial, stratum = self._state.add(line), self._state.strata[line.stratum_label]
+        self._budget.place(line.trial_id, line.stratum_label)
+        self._cohorts.joined(trial, stratum)
         return trial
-
-    # Rungs -----------------------------------------------------------------------------------------------------------
-
-    def _decide_cohort(self, stratum: _Stratum) -> None:
-        cohort = [
-            self._standing(self._trials[trial_id], number, repeat)
-            for number, repeats in stratum.configurations.items()
-            for repeat, trial_id in repeats.items()
-        ]
-        if not any(standing.state == "paused" for standing in cohort):
-            return
-        for decision in self._plan.scheduler.decide(cohort):
-            trial = self._trials[decision.trial_id]
-            if trial.state != "paused":
-                continue
-            if decision.action == "stop":
-                self._results.close(decision.trial_id, "pruned", decision.reason)
-                self._settle(trial)
-            elif decision.action in ("continue", "promote"):
-                trial.state = "promoted"
-
-    def _standing(self, trial: _Trial, number: int, repeat: int) -> Standing:
-        seen: dict[State, Literal["waiting", "running", "paused", "ended"]] = {
-            "waiting": "waiting",
-            "running": "running",
-            "interrupted": "waiting",
-            "promoted": "waiting",
-            "paused": "paused",
-            "ended": "ended",
-        }
-        value = trial.value if trial.value is None or math.isfinite(trial.value) else None
-        return Standing(trial.suggested.trial_id, number, repeat, trial.rungs, value, seen[trial.state])

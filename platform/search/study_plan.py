@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from crossover.platform.execution.decisions import Decision
+from crossover.platform.search.budget import Budget, attempt_seconds, leg_seconds
 from crossover.platform.search.plan import Plan
-from crossover.platform.search.schedulers import get_scheduler
+from crossover.platform.search.schedulers import Horizon, Scheduler, SchedulerSettings, get_scheduler
 from crossover.platform.search.searchers import Searcher
+from crossover.platform.search.study_rungs import horizon_of
 from crossover.platform.search.study_searcher import study_searcher
 from crossover.platform.search.warm_start import WarmStart
 from crossover.platform.study import Study
 from crossover.search_spaces import Scalar, Stratum
 from crossover.trainers.config import config_hash, trial_identity
 
-__all__ = ["first_settings", "plan_of"]
+__all__ = ["budget_of", "first_settings", "plan_of", "scheduler_of"]
+
+_LEARNING = ("tpe", "gp", "nsga2")
+_MAX_PARTS = 4  # cohorts of a stratum whose sampler learns
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,23 @@ class _StudyStratum:
     def num_configurations(self) -> int:
         return self.study.num_configurations(self.stratum)
 
+    @property
+    def cohort_size(self) -> int:
+        search, number = self.study.search, self.num_configurations
+        if search.cohort is not None or search.sampler not in _LEARNING:
+            return search.cohort or max(1, number)
+        parts = max(1, min(_MAX_PARTS, number // search.rungs.eta**2))
+        return max(1, math.ceil(number / parts))
+
+    @cached_property
+    def horizon(self) -> Horizon:
+        return horizon_of(self.study, self.stratum)
+
+    def max_tokens(self, settings: Mapping[str, Scalar]) -> int:
+        epochs = settings.get("schedule.epochs", self.horizon.max_epochs)
+        assert isinstance(epochs, int | float), "checked with the study"
+        return self.horizon.tokens(epochs)
+
     def identify(self, settings: Mapping[str, Scalar], repeat: int) -> tuple[str, str]:
         config = self.study.trial_config(self.stratum, settings, repeat)
         return trial_identity(config, self.data_hash), config_hash(config, self.data_hash)
@@ -54,8 +79,41 @@ def plan_of(study: Study, data_hash: str, warm_start: WarmStart | None = None) -
         _StudyStratum(study, stratum, data_hash, study_searcher(study, stratum, known.get(stratum.label, ())))
         for stratum in study.strata()
     ]
-    scheduler = get_scheduler(study.search.scheduler)
-    return Plan(strata, scheduler, study.search.repeats, study.search.num_final_repeats)
+    return Plan(strata, scheduler_of(study), study.search.repeats, study.search.num_final_repeats)
+
+
+def scheduler_of(study: Study) -> Scheduler:
+    """Who decides at rungs."""
+    search = study.search
+    name = "asynchronous_halving" if search.asynchronous else search.scheduler
+    return get_scheduler(name, SchedulerSettings(search.rungs.eta, search.rungs.first_epoch, search.patience_fraction))
+
+
+def budget_of(study: Study, attempts: Sequence[Sequence[Decision]] = ()) -> Budget:
+    """What a study may spend, and what its earlier attempts have spent; trials' FLOPs are noted by the planner.
+
+    Args:
+        study: the study.
+        attempts: decisions of each earlier attempt.
+    """
+    budget, resources = study.budget, study.resources
+    return Budget(
+        budget.flops,
+        budget.wall_seconds,
+        attempt_seconds(attempts),
+        device_hours=budget.device_hours,
+        devices=resources.workers.max * (resources.gpus_per_worker or resources.cpus_per_worker),
+        earlier_leg_seconds=leg_seconds(attempts),
+        shares=_shares(study),
+    )
+
+
+def _shares(study: Study) -> Mapping[str, float]:
+    split = study.budget.split
+    if study.budget.flops is None or split == "shared":
+        return {}
+    labels = [stratum.label for stratum in study.strata()]
+    return dict.fromkeys(labels, 1 / len(labels)) if isinstance(split, str) else split
 
 
 def first_settings(study: Study, stratum: Stratum, number: int = 0) -> Mapping[str, Scalar]:

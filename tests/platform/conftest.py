@@ -65,7 +65,7 @@ def tiny_document(corpus: Path, **changes: Any) -> dict[str, Any]:
             "objective.name": {"choice": ["autoregressive", "masked_diffusion"], "role": "scientific"},
             "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2], "role": "nuisance"},
         },
-        "search": {"sampler": "random", "trials": 2},
+        "search": {"sampler": "random", "trials": 2, "scheduler": "none"},
     }
     for path, value in changes.items():
         section, _, name = path.partition("__")

@@ -133,7 +133,7 @@ def test_document_that_is_no_mapping(document: Any, says: str) -> None:
         (("storage",), " ", "is no folder"),
         # not there yet
         (("tracking", "wandb"), "online", "tracking.wandb: 'online' is not there yet: only disabled"),
-        (("search", "scheduler"), "asha", "search.scheduler: 'asha' is not there yet: only none"),
+        (("search", "scheduler"), "ashes", "search.scheduler"),
         (("search", "sampler"), "anneal", "'tpe', 'gp', 'nsga2'"),
         # workers
         (("resources", "workers"), 0, "resources.workers: 0, but a trial needs 1 worker at least"),

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from crossover.platform.execution.decisions import Decision, LegEnded, LegStarted, Suggested
 from crossover.platform.search.plan import Finished, Leg, Outcome, Plan, Wait
 from crossover.platform.search.planner import Planner
-from crossover.platform.search.schedulers import NoScheduler, RungDecision, Scheduler, Standing
+from crossover.platform.search.schedulers import Cohort, Horizon, RungDecision, Scheduler
+from crossover.platform.search.schedulers.none import NoScheduler
 from crossover.platform.search.searchers import Searcher, make_searcher
 from crossover.search_spaces import Axis, Scalar, Space, Stratum
 from crossover.trainers.rows import StopReason
@@ -24,6 +25,8 @@ AXES = {
     "dropout": Axis(choice=(0.0, 0.1, 0.3), role="nuisance"),
     "decay": Axis(uniform=(0.0, 1.0), role="nuisance", when={"objective.name": "ar"}),
 }
+
+HORIZON = Horizon(unique_tokens=100, max_epochs=10.0, first_evaluation=1.0, evaluation_ratio=1.25)
 
 
 @dataclass
@@ -42,6 +45,17 @@ class Slot:
     @property
     def settings(self) -> Mapping[str, Scalar]:
         return self.stratum.settings
+
+    @property
+    def cohort_size(self) -> int:
+        return self.num_configurations
+
+    @property
+    def horizon(self) -> Horizon:
+        return HORIZON
+
+    def max_tokens(self, settings: Mapping[str, Scalar]) -> int:
+        return HORIZON.tokens(HORIZON.max_epochs)
 
     def identify(self, settings: Mapping[str, Scalar], repeat: int) -> tuple[str, str]:
         everything = sorted({**self.stratum.settings, **settings}.items())
@@ -249,15 +263,13 @@ def test_trial_that_two_strata_ask_for_runs_once_and_counts_in_both() -> None:
 class Halving(Scheduler):
     """The better half of a complete cohort goes on after 100 tokens."""
 
-    def until_tokens(self, rungs: int) -> int | None:
-        return 100 if rungs == 0 else None
+    def rungs(self, cohort: Cohort, position: int) -> Sequence[float]:
+        return (1.0,)
 
-    def decide(self, cohort: Sequence[Standing]) -> Sequence[RungDecision]:
-        if len(cohort) < 4 or any(s.state in ("running", "waiting") and s.rungs == 0 for s in cohort):
-            return []
-        ranked = sorted((s for s in cohort if s.state == "paused"), key=lambda s: s.trial_id)
+    def decide(self, cohort: Cohort) -> Sequence[RungDecision]:
+        ranked = sorted(cohort.undecided, key=lambda s: s.trial_id)
         return [
-            RungDecision(s.trial_id, "promote" if i < len(cohort) // 2 else "stop", f"rank {i}")
+            RungDecision(s.trial_id, 0, "promote" if i < cohort.size // 2 else "stop", f"rank {i}")
             for i, s in enumerate(ranked)
         ]
 
