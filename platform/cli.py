@@ -142,6 +142,18 @@ def report(
     typer.echo(f"\nreport: {page}")
 
 
+@app.command(short_help="Open a study in optuna-dashboard.")
+def dashboard(
+    directory: StudyFolder,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port on this machine.")] = 8080,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve it, or only build its view.")] = True,
+) -> None:
+    """Open a study in optuna-dashboard, also while it runs; its view, optuna.journal, can be deleted."""
+    from crossover.platform.execution.dashboard import serve_dashboard
+
+    serve_dashboard(directory, port, serve=serve)
+
+
 @app.command()
 def studies() -> None:
     """List the built-in studies."""

@@ -1,0 +1,58 @@
+"""`crossover dashboard`: optuna-dashboard over a study, also while it runs."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from pathlib import Path
+
+import typer
+
+from crossover.platform.execution.optuna_view import OptunaView
+from crossover.trainers.errors import CrossoverError
+
+__all__ = ["serve_dashboard"]
+
+_HOST = "127.0.0.1"
+_UPDATE_SECONDS = 5.0
+
+
+def serve_dashboard(study_dir: Path, port: int, *, serve: bool = True) -> None:
+    """Builds the view of a study's folder and serves it until it is interrupted.
+
+    Args:
+        study_dir: Folder of the study.
+        port: Port on the loopback interface; the dashboard has no passwords, so nobody else can reach it.
+        serve: False: only build the view.
+
+    Raises:
+        CrossoverError: the folder has no study, optuna-dashboard is not installed, or the port is taken.
+    """
+    view = OptunaView(study_dir)
+    typer.echo(f"view: {view.path} (optuna-dashboard {view.path} opens it too)")
+    if not serve:
+        return
+    try:
+        dashboard = importlib.import_module("optuna_dashboard")  # not a dependency: only for those who look
+    except ImportError:
+        raise CrossoverError(
+            "optuna-dashboard is not installed: pip install optuna-dashboard, or give --no-serve to build the view only"
+        ) from None
+    ended = threading.Event()
+    follower = threading.Thread(target=_follow, args=(view, ended), daemon=True)
+    follower.start()
+    typer.echo(f"dashboard: http://{_HOST}:{port}/ (Ctrl-C ends it; the study is not touched)")
+    try:
+        dashboard.run_server(str(view.path), host=_HOST, port=port)
+    except OSError as error:
+        raise CrossoverError(f"port {port} cannot be used: {error.strerror}. Give another --port") from None
+    finally:
+        ended.set()
+
+
+def _follow(view: OptunaView, ended: threading.Event) -> None:
+    while not ended.wait(_UPDATE_SECONDS):
+        try:
+            view.update()
+        except CrossoverError as error:
+            typer.echo(f"the view is not up to date: {error}", err=True)
