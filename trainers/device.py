@@ -1,16 +1,22 @@
-"""Where a run is computed, and how exactly: device, precision and threads, resolved once.
+"""Where a run is computed, and how exactly: device, precision, threads and compilation, resolved once.
 
 bfloat16 autocast is taken only where the processor multiplies bfloat16 itself; elsewhere it is emulated, and slower
 than float32. Measured on one thread of a Xeon with AMX, training steps of 16 x 128 tokens, bfloat16 over float32: 1.0
 at 35k parameters, 1.1 at 160k, 1.3 at 470k, 1.5 at 1M, 1.9 at 4.7M.
+
+What is float32 is IEEE float32: TensorFloat-32 is taken only beside bfloat16, which rounds more than it does.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+import os
 import platform
 import resource
+import shutil
 import sys
+import sysconfig
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +36,10 @@ _THREADS_GIVEN = torch.get_num_threads()  # before any run changes it: OMP_NUM_T
 _NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86, Arm
 _FASTER_FROM_PARAMS = 100_000
 
+# Training FLOPs of a run from which compiling its blocks repays itself: by it a run of an hour on 2 threads, or of some
+# minutes on a GPU, gains more than it waits.
+_COMPILED_FROM_FLOPS = {"cpu": 5e14, "cuda": 3e16}
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -38,6 +48,7 @@ class Runtime:
     device: torch.device
     precision: Precision
     threads: int
+    compile: bool = False
 
     @cached_property
     def description(self) -> str:
@@ -48,8 +59,13 @@ class Runtime:
         return f"{_processor_name()}, {self.threads} {unit}"
 
     def activate(self) -> None:
-        """Give this process its number of threads, and start the measure of peak memory anew where that is possible."""
+        """Give this process its threads and precision, and start the measure of peak memory anew where possible."""
         torch.set_num_threads(self.threads)
+        torch.set_float32_matmul_precision(
+            "high" if self.device.type == "cuda" and self.precision == "bfloat16" else "highest"
+        )
+        if self.compile:
+            torch.compiler.reset()  # what earlier runs of this process compiled counts against a limit
         _return_free_memory()
         _reset_peak_memory(self.device)
 
@@ -58,27 +74,20 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
-def resolve(config: ExecutionConfig, num_params: int) -> Runtime:
+def resolve(config: ExecutionConfig, num_params: int, train_flops: float = 0.0) -> Runtime:
     """Turn wishes into what this machine has; nothing is changed before `Runtime.activate`.
 
     Args:
-        config: device, precision and threads, or auto.
+        config: device, precision, threads and compilation, or auto.
         num_params: parameters in matrix products: small models gain nothing from bfloat16 on a processor.
+        train_flops: of the whole run, whatever of it is done already: only a long one repays compiling.
 
     Raises:
-        ConfigError: CUDA, or bfloat16, is asked for and is not there.
+        ConfigError: CUDA, bfloat16 or compilation is asked for and is not to be had.
     """
     device = _device(config.device)
-    native = _has_native_bfloat16(device)
-    if config.precision == "bfloat16" and not native:
-        raise ConfigError(
-            f"execution.precision is bfloat16, and this {device.type} device has no bfloat16 arithmetic (it would be "
-            "emulated, slower than float32): set it to auto or float32"
-        )
-    worth_it = native and (device.type == "cuda" or num_params >= _FASTER_FROM_PARAMS)
-    automatic: Precision = "bfloat16" if worth_it else "float32"
-    precision: Precision = automatic if config.precision == "auto" else config.precision
-    return Runtime(device, precision, config.threads or _THREADS_GIVEN)
+    precision = _precision(config.precision, device, num_params)
+    return Runtime(device, precision, config.threads or _THREADS_GIVEN, _compile(config.compile, device, train_flops))
 
 
 def peak_memory_bytes(device: torch.device) -> int:
@@ -102,6 +111,43 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
             "auto or cpu, or give the worker a GPU (resources.gpus_per_worker) and a CUDA build of torch"
         )
     return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def _precision(wanted: Literal["auto", "float32", "bfloat16"], device: torch.device, num_params: int) -> Precision:
+    native = _has_native_bfloat16(device)
+    if wanted == "bfloat16" and not native:
+        raise ConfigError(
+            f"execution.precision is bfloat16, and this {device.type} device has no bfloat16 arithmetic (it would be "
+            "emulated, slower than float32): set it to auto or float32"
+        )
+    if wanted != "auto":
+        return wanted
+    worth_it = native and (device.type == "cuda" or num_params >= _FASTER_FROM_PARAMS)
+    return "bfloat16" if worth_it else "float32"
+
+
+def _compile(wanted: Literal["auto", "on", "off"], device: torch.device, train_flops: float) -> bool:
+    if wanted == "off" or (wanted == "auto" and train_flops < _COMPILED_FROM_FLOPS[device.type]):
+        return False
+    missing = _missing_for_compilation(device)
+    if wanted == "on" and missing is not None:
+        raise ConfigError(
+            f"execution.compile is on, and {missing}: install it, or set execution.compile to auto or off"
+        )
+    return missing is None
+
+
+def _missing_for_compilation(device: torch.device) -> str | None:
+    """What torch.compile lacks here; None: nothing. It builds extensions of Python, in C++ or in Triton and C."""
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "there is no Triton here"
+    variable, usual = ("CC", "gcc") if device.type == "cuda" else ("CXX", "g++")
+    compiler = os.environ.get(variable, "clang++" if sys.platform == "darwin" else usual)
+    if shutil.which(compiler) is None:
+        return f"there is no compiler here ({compiler}; the variable {variable} names another)"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "there are no headers of Python here (Python.h; package python3-dev)"
+    return None
 
 
 def _has_native_bfloat16(device: torch.device) -> bool:

@@ -64,6 +64,50 @@ def test_automatic_device_is_the_processor_without_a_gpu(monkeypatch: pytest.Mon
     assert resolve(ExecutionConfig(), BIG).device == CPU
 
 
+LONG, SHORT = 1e18, 1e13  # training FLOPs
+
+
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+
+def with_compiler(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("CXX", sys.executable)  # any program
+    (folder / "Python.h").touch()
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(folder))
+
+
+def test_long_runs_are_compiled_and_short_ones_are_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch)
+    with_compiler(monkeypatch, tmp_path)
+    assert resolve(ExecutionConfig(), BIG, LONG).compile
+    assert not resolve(ExecutionConfig(), BIG, SHORT).compile
+    assert not resolve(ExecutionConfig(compile="off"), BIG, LONG).compile
+    assert resolve(ExecutionConfig(compile="on"), BIG, SHORT).compile
+
+
+def test_without_a_compiler_nothing_is_compiled_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    without_compiler(monkeypatch)
+    assert not resolve(ExecutionConfig(), BIG, LONG).compile
+    with pytest.raises(ConfigError, match=r"execution\.compile is on.*no-such-compiler.*CXX.*set it to auto or off"):
+        resolve(ExecutionConfig(compile="on"), BIG, LONG)
+
+
+def test_without_the_headers_of_python_compilation_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch)
+    with_compiler(monkeypatch, tmp_path)
+    (tmp_path / "Python.h").unlink()
+    with pytest.raises(ConfigError, match=r"execution\.compile is on.*python3-dev"):
+        resolve(ExecutionConfig(compile="on"), BIG, LONG)
+
+
+def test_float32_is_ieee_float32_whatever_was_set_before() -> None:
+    torch.set_float32_matmul_precision("medium")
+    resolve(ExecutionConfig(device="cpu", threads=torch.get_num_threads()), BIG).activate()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_threads_of_one_run_are_not_left_to_the_next_in_the_same_process() -> None:
     before, given = torch.get_num_threads(), int(os.environ["OMP_NUM_THREADS"])
     try:
@@ -130,6 +174,13 @@ def test_activation_returns_what_the_thread_of_an_earlier_run_freed() -> None:
     before = resident()
     resolve(ExecutionConfig(device="cpu", threads=torch.get_num_threads()), BIG).activate()
     assert resident() < before - 50_000_000
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("bfloat16", True)])
+def test_tensorfloat_is_taken_beside_bfloat16_only(precision: str, tf32: bool) -> None:
+    resolve(ExecutionConfig(device="cuda", precision=precision), BIG).activate()  # type: ignore[arg-type]
+    assert (torch.get_float32_matmul_precision() == "high") == tf32
 
 
 @pytest.mark.gpu
