@@ -26,6 +26,7 @@ __all__ = [
     "read_checkpoint",
     "read_tensors",
     "shapes_of",
+    "shard_name",
     "write_checkpoint",
     "write_groups",
     "write_scalars",
@@ -57,6 +58,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_scalars(folder, checkpoint.scalars)
 
 
+def shard_name(rank: int, world_size: int) -> str:
+    """Name of the file of one worker of several."""
+    return f"{rank + 1:05}-of-{world_size:05}.safetensors"
+
+
 def write_groups(
     folder: Path, groups: Mapping[str, Mapping[str, Piece]], rank: int = 0, world_size: int = 1
 ) -> list[Path]:
@@ -69,7 +75,7 @@ def write_groups(
     for group, pieces in groups.items():
         path = folder / f"{group}.safetensors"
         if world_size > 1:
-            path = folder / group / f"{rank + 1:05}-of-{world_size:05}.safetensors"
+            path = folder / group / shard_name(rank, world_size)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_pieces(path, pieces)
         files.append(path)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crossover.trainers.checkpoint import write_groups, write_scalars
+from crossover.trainers.checkpoint import shard_name, write_groups, write_scalars
 from crossover.trainers.durable import (
     TEMPORARY,
     Digest,
@@ -31,6 +31,7 @@ from crossover.trainers.durable import (
     durable_file,
     flush,
     put_in_place,
+    reason_of,
     remove_folder,
     remove_leftovers,
     temporary,
@@ -110,8 +111,10 @@ class CommitFiles:
             files = self._write_tensors(place, snapshot)
             flush(files)
             said = {"files": {str(path.relative_to(place)): digest_of(path).model_dump() for path in files}}
-        except OSError as error:
-            durable_file(report, json.dumps({"error": error.strerror or str(error)}).encode())
+        except Exception as error:
+            for path in place.rglob(shard_name(self.rank, self.world_size)):
+                path.unlink()  # makes room for the report
+            durable_file(report, json.dumps({"error": reason_of(error)}).encode())
             raise
         durable_file(report, json.dumps(said).encode())
 

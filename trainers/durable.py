@@ -27,6 +27,7 @@ __all__ = [
     "durable_folder",
     "flush",
     "put_in_place",
+    "reason_of",
     "remove_folder",
     "remove_leftovers",
     "temporary",
@@ -68,16 +69,20 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RecordError(
-            f"{path} cannot be written: {detail}. What was committed before stands: make room or give permission, "
-            "and run the same command again"
+            f"{path} cannot be written: {reason_of(error)}. What was committed before stands: make room or give "
+            "permission, and run the same command again"
         ) from error
 
 
 def temporary(path: Path) -> Path:
     """Where what is to stand at `path` is written first."""
     return path.with_name(f"{TEMPORARY}{path.name}")
+
+
+def reason_of(error: Exception) -> str:
+    """What the operating system said, without numbers and paths."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def durable_file(path: Path, content: bytes) -> None:

@@ -301,8 +301,17 @@ class RecordWriter:
 
     def _or_never_again(self, action: Callable[[], None]) -> None:
         """All workers do a part of a commit; once one has failed, rows may lack their windows: none may follow."""
+
+        def said() -> None:
+            try:
+                action()
+            except RecordError as error:
+                if self.world.size > 1:  # a worker that is gone is not told, and would keep this from being heard
+                    _log.error("worker %d: %s", self.world.rank, error)
+                raise
+
         try:
-            self.world.together(action)
+            self.world.together(said)
         except BaseException as error:
             self._failure = error
             raise
