@@ -111,9 +111,12 @@ def open_setup(config: TrialConfig, world: World | None = None) -> TrialSetup:
     corpus = open_corpus(data.corpus)
     vocabulary = corpus.vocabulary
     shape = shape_of(config.model, vocabulary.num_input_tokens, vocabulary.num_output_tokens)
+    objective = build(config, vocabulary)
+    num_tokens = config.schedule.epochs * data.unique_tokens
+    train_flops = num_tokens * training_flops_per_token(shape, objective, data.sequence_length)
     return TrialSetup(
         config=config,
-        runtime=resolve(config.execution, shape.num_params_active),
+        runtime=resolve(config.execution, shape.num_params_active, train_flops),
         corpus=corpus,
         subset=TrainingSubset(corpus, data.unique_tokens, data.sequence_length, data.seed),
         validation=held_out_windows(
@@ -121,7 +124,7 @@ def open_setup(config: TrialConfig, world: World | None = None) -> TrialSetup:
         ),
         test=held_out_windows(corpus, "test", data.sequence_length, evaluation.test_windows, evaluation.seed),
         shape=shape,
-        objective=build(config, vocabulary),
+        objective=objective,
         world=world or World(),
     )
 

@@ -90,7 +90,7 @@ def test_without_a_compiler_nothing_is_compiled_unless_asked_for(monkeypatch: py
     pretend(monkeypatch)
     without_compiler(monkeypatch)
     assert not resolve(ExecutionConfig(), BIG, LONG).compile
-    with pytest.raises(ConfigError, match=r"execution\.compile is on.*no-such-compiler.*CXX.*set it to auto or off"):
+    with pytest.raises(ConfigError, match=r"execution\.compile is on.*no-such-compiler.*CXX.*execution.compile to auto or off"):
         resolve(ExecutionConfig(compile="on"), BIG, LONG)
 
 
