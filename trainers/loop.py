@@ -227,7 +227,7 @@ class _Leg:
             self.writer.wait()
             self.state.set_weights(SavedTensors([self.writer.record.best_weights()]))
             test = self._score(self.setup.test, self.setup.config.evaluation.test_masks_per_window)
-        end = trial_end(self.setup, self.state, self.rows, ending, test)
+        end = self.setup.world.from_main(trial_end(self.setup, self.state, self.rows, ending, test))
         self.writer.finish(end, None if test is None else test.nats_W)
         return end
 
