@@ -10,12 +10,18 @@ import torch
 
 from crossover.platform.search.study_plan import first_settings
 from crossover.platform.study import Study, read_frozen
+from crossover.platform.study_model import ResourcesConfig
+from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Corpus, held_out_windows, open_corpus
+from crossover.trainers.data.vocabulary import BYTES
 from crossover.trainers.device import resolve
 from crossover.trainers.durable import durable_file
 from crossover.trainers.errors import CorpusError, CrossoverError
+from crossover.trainers.model.shapes import shape_of
 
 __all__ = ["StudyFolder", "check_data", "check_machine", "corpus_location", "study_folder"]
+
+_FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -102,19 +108,39 @@ def check_machine(study: Study) -> None:
     """Refuses what this machine lacks, for a study that runs on it alone; a cluster says for itself what it lacks.
 
     Raises:
-        CrossoverError: CUDA or bfloat16 is asked for, or more processors or GPUs a worker, than there are.
+        CrossoverError: CUDA or bfloat16 is asked for, or more processors or GPUs a trial, than there are, or the model
+            cannot fit in the memory of the GPUs.
     """
     wanted, num_cpus, num_gpus = study.resources, os.cpu_count() or 1, torch.cuda.device_count()
-    if wanted.cpus_per_worker > num_cpus or wanted.gpus_per_worker > num_gpus:
+    workers = wanted.workers.min
+    if workers * wanted.cpus_per_worker > num_cpus or workers * wanted.gpus_per_worker > num_gpus:
+        several = f"resources.workers = {workers}, " if workers > 1 else ""
         raise CrossoverError(
-            f"resources.cpus_per_worker = {wanted.cpus_per_worker} and resources.gpus_per_worker = "
+            f"{several}resources.cpus_per_worker = {wanted.cpus_per_worker} and resources.gpus_per_worker = "
             f"{wanted.gpus_per_worker:g}, but this machine has {num_cpus} CPUs and {num_gpus} GPUs: lower these "
             "settings, or set RAY_ADDRESS to a cluster that has more"
         )
-    if num_gpus:
-        return  # what a GPU can do is asked by the worker that gets it
     for stratum in study.strata():
-        resolve(study.trial_config(stratum, first_settings(study, stratum)).execution, num_params=0)
+        config = study.trial_config(stratum, first_settings(study, stratum))
+        if wanted.gpus_per_worker:
+            _check_gpu_memory(config, wanted, stratum.label)
+        elif not num_gpus:  # what a GPU can do is asked by the worker that gets it
+            resolve(config.execution, num_params=0)
+
+
+def _check_gpu_memory(config: TrialConfig, resources: ResourcesConfig, stratum: str) -> None:
+    """What is surely held for each parameter: weight, gradient, moments and average, shared by the workers' shards."""
+    shape = shape_of(config.model, BYTES.num_input_tokens, BYTES.num_output_tokens)
+    values = 3 + (config.optimizer.name == "adamw") + (config.averaging.horizon_fraction > 0)
+    shards = resources.workers.max // config.execution.replicas
+    needed = shape.num_params_with_embeddings * values * _FLOAT32_BYTES / shards
+    memory = min(torch.cuda.get_device_properties(gpu).total_memory for gpu in range(torch.cuda.device_count()))
+    if needed > memory * resources.gpus_per_worker:
+        raise CrossoverError(
+            f"weights, gradients, optimizer and averages take {needed / 1e9:.1f} GB a worker in stratum {stratum}, but "
+            f"a worker has {memory * resources.gpus_per_worker / 1e9:.1f} GB of GPU memory (resources.gpus_per_worker "
+            f"= {resources.gpus_per_worker:g}): set more resources.workers, or make the model smaller"
+        )
 
 
 def _check_windows(corpus: Corpus, study: Study) -> None:

@@ -3,13 +3,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from crossover.platform.execution.launch import run_study
-from crossover.platform.execution.preflight import check_data, corpus_location, study_folder
+from crossover.platform.execution.preflight import check_data, check_machine, corpus_location, study_folder
 from crossover.trainers.errors import CorpusError, CrossoverError
+from crossover.trainers.model.shapes import shape_of
 
 MakeStudy = Callable[..., Any]
 HASH = "0" * 64
@@ -83,6 +85,8 @@ def test_trials_whose_study_is_gone_are_not_taken_over(tiny_study: MakeStudy, tm
         ({"fixed__execution__device": "cuda"}, r"execution.device is cuda.* set it to auto or cpu"),
         ({"resources": {"cpus_per_worker": 4_000}}, r"cpus_per_worker = 4000 .* RAY_ADDRESS"),
         ({"resources": {"gpus_per_worker": 1.0}}, r"gpus_per_worker = 1, .* 0 GPUs"),
+        ({"resources": {"workers": 16, "cpus_per_worker": 512}}, r"resources.workers = 16, .*512.* RAY_ADDRESS"),
+        ({"resources": {"workers": 2, "gpus_per_worker": 1}}, r"resources.workers = 2, .* 0 GPUs"),
     ],
 )
 def test_machine_that_lacks_something_is_told_before_anything_is_written(
@@ -95,3 +99,26 @@ def test_machine_that_lacks_something_is_told_before_anything_is_written(
     with pytest.raises(CrossoverError, match=says):
         run_study(tiny_study(**changes), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("resources", "fits"),
+    [
+        ({"gpus_per_worker": 1.0}, False),
+        ({"workers": 2, "gpus_per_worker": 1.0}, True),
+    ],
+)
+def test_model_that_cannot_fit_in_the_memory_of_its_gpus_is_refused(
+    resources: dict[str, Any], fits: bool, tiny_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = shape_of(tiny_study().trial_config(tiny_study().strata()[0], {}).model, 259, 257)
+    needed = shape.num_params_with_embeddings * 20  # weight, gradient, two moments, average: 4 bytes each
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda gpu: SimpleNamespace(total_memory=0.9 * needed))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    study = tiny_study(resources=resources)
+    if fits:
+        check_machine(study)
+    else:
+        with pytest.raises(CrossoverError, match=r"GB a worker in stratum .*set more resources.workers"):
+            check_machine(study)
