@@ -145,7 +145,7 @@ def report(
 @app.command(short_help="Open a study in optuna-dashboard.")
 def dashboard(
     directory: StudyFolder,
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port on this machine.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on this machine; 0: any that is free.")] = 8080,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve it, or only build its view.")] = True,
 ) -> None:
     """Open a study in optuna-dashboard, also while it runs; its view, optuna.journal, can be deleted."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import typer
 
@@ -22,7 +25,8 @@ def serve_dashboard(study_dir: Path, port: int, *, serve: bool = True) -> None:
 
     Args:
         study_dir: Folder of the study.
-        port: Port on the loopback interface; the dashboard has no passwords, so nobody else can reach it.
+        port: Port on the loopback interface, 0 for any that is free. The dashboard has no passwords, so nobody on
+            another machine can reach it.
         serve: False: only build the view.
 
     Raises:
@@ -38,16 +42,23 @@ def serve_dashboard(study_dir: Path, port: int, *, serve: bool = True) -> None:
         raise CrossoverError(
             "optuna-dashboard is not installed: pip install optuna-dashboard, or give --no-serve to build the view only"
         ) from None
-    ended = threading.Event()
-    follower = threading.Thread(target=_follow, args=(view, ended), daemon=True)
-    follower.start()
-    typer.echo(f"dashboard: http://{_HOST}:{port}/ (Ctrl-C ends it; the study is not touched)")
     try:
-        dashboard.run_server(str(view.path), host=_HOST, port=port)
+        server = make_server(_HOST, port, dashboard.wsgi(str(view.path)), handler_class=_Silent)
     except OSError as error:
         raise CrossoverError(f"port {port} cannot be used: {error.strerror}. Give another --port") from None
-    finally:
-        ended.set()
+    ended = threading.Event()
+    threading.Thread(target=_follow, args=(view, ended), daemon=True).start()
+    typer.echo(f"dashboard: http://{_HOST}:{server.server_port}/ (Ctrl-C ends it; the study is not touched)")
+    with server, suppress(KeyboardInterrupt):
+        server.serve_forever()
+    ended.set()
+
+
+class _Silent(WSGIRequestHandler):
+    """Without a line for every request."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
 
 
 def _follow(view: OptunaView, ended: threading.Event) -> None:

@@ -20,7 +20,7 @@ import pytest
 from crossover.platform.cli import main
 from crossover.platform.study import study_schema_text
 
-COMMANDS = ("run", "train", "status", "results", "report", "studies", "schema", "data prepare")
+COMMANDS = ("run", "train", "status", "results", "report", "dashboard", "studies", "schema", "data prepare")
 
 
 @dataclass(frozen=True)
