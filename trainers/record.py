@@ -15,6 +15,7 @@ import logging
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 from zipfile import BadZipFile
@@ -274,10 +275,11 @@ class TrialRecord:
 
 def evaluations_to_bytes(evaluations: Sequence[Evaluation]) -> bytes:
     """Rows as an Arrow IPC file with `schema_version` in its metadata. None becomes null, NaN stays NaN."""
-    columns = {name: [getattr(row, name) for row in evaluations] for name in EVALUATION_SCHEMA.names}
+    columns = list(zip(*map(_CELLS, evaluations), strict=True)) or [()] * len(EVALUATION_SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, EVALUATION_SCHEMA, strict=True)]
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, EVALUATION_SCHEMA) as writer:
-        writer.write_table(pa.table(columns, schema=EVALUATION_SCHEMA))
+        writer.write_batch(pa.record_batch(arrays, schema=EVALUATION_SCHEMA))
     return sink.getvalue()
 
 
@@ -305,6 +307,7 @@ def _fields() -> Iterator[pa.Field]:
 
 
 EVALUATION_SCHEMA: pa.Schema = pa.schema(list(_fields()), metadata={"schema_version": str(SCHEMA_VERSION)})
+_CELLS = attrgetter(*EVALUATION_SCHEMA.names)
 
 
 def _read_json(path: Path, model: type[_RowT]) -> _RowT | None:

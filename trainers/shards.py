@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 
 from crossover.trainers.errors import RecordError
 
@@ -30,6 +29,7 @@ Indices = tuple[int, ...]
 
 _OFFSETS = "DCP_SHARDING_INFO"  # the name that torch.distributed.checkpoint reads
 _SHAPES = "shapes"
+_SOMETHING = torch.zeros(1)
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,18 @@ def _is_first_copy(tensor: torch.Tensor, rank: int) -> bool:
 
 
 def write_pieces(path: Path, pieces: Mapping[str, Piece]) -> None:
-    """Writes the pieces of one worker to one file; tensors that share memory are written once each."""
-    tensors = {name: piece.tensor.contiguous() for name, piece in pieces.items()}
+    """Writes the pieces of one worker, on the CPU, to one file; tensors that share memory are written once each."""
     whole = all(piece.shape == tuple(piece.tensor.shape) for piece in pieces.values())
-    metadata = None if whole else _metadata(pieces)
-    save_file(tensors, path, metadata)
+    tensors = {name: piece.tensor.contiguous() for name, piece in pieces.items()}
+    specs = {name: _spec(tensor) for name, tensor in tensors.items()}
+    serialize_file(specs, path, None if whole else _metadata(pieces))
+
+
+def _spec(tensor: torch.Tensor) -> TensorSpec:
+    """Where the numbers lie: safetensors.torch.save_file asks the same in three times the time."""
+    address = (tensor if tensor.numel() else _SOMETHING).data_ptr()
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return TensorSpec(dtype=dtype, shape=list(tensor.shape), data_ptr=address, data_len=tensor.nbytes)
 
 
 def _metadata(pieces: Mapping[str, Piece]) -> dict[str, str]:
