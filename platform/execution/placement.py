@@ -16,10 +16,11 @@ import ray
 from ray.tune import PlacementGroupFactory
 
 from crossover.platform.study import Study
-from crossover.platform.study_model import ResourcesConfig
+from crossover.platform.study_model import ResourcesConfig, WorkerRange
+from crossover.trainers.config import TrialConfig
 from crossover.trainers.errors import CrossoverError
 
-__all__ = ["leg_resources", "num_slots", "worker_resources"]
+__all__ = ["leg_resources", "num_slots", "worker_counts", "worker_resources"]
 
 _NODE_ID_LABEL = "ray.io/node-id"
 
@@ -30,6 +31,15 @@ def worker_resources(resources: ResourcesConfig) -> dict[str, float]:
     if resources.gpus_per_worker:
         bundle["GPU"] = float(resources.gpus_per_worker)
     return bundle
+
+
+def worker_counts(workers: WorkerRange, config: TrialConfig) -> list[int]:
+    """Numbers of workers in a range that share a batch evenly and hold whole replicas, ascending."""
+    return [
+        count
+        for count in range(workers.min, workers.max + 1)
+        if config.schedule.batch_size % count == 0 and count % config.execution.replicas == 0
+    ]
 
 
 def leg_resources(study: Study) -> PlacementGroupFactory:

@@ -28,8 +28,10 @@ from crossover.platform.execution.leg import (
     trial_config,
     trial_dir,
 )
-from crossover.platform.execution.placement import worker_resources
+from crossover.platform.execution.placement import worker_counts, worker_resources
 from crossover.platform.execution.ray_private import (
+    SHUTDOWN_SETTINGS,
+    TRAIN_SETTINGS,
     WORKER_DIED,
     ControllerCallback,
     LegTrainer,
@@ -39,7 +41,6 @@ from crossover.platform.execution.ray_private import (
 )
 from crossover.platform.execution.ray_session import environment
 from crossover.platform.study_model import WorkerRange
-from crossover.trainers.config import TrialConfig
 from crossover.trainers.loop import LegEnd
 from crossover.trainers.rows import Evaluation
 from crossover.trainers.run import Progress, StopRequest
@@ -48,16 +49,6 @@ __all__ = ["TrainWorkerRun", "WorkerLost", "run_in_ray_train"]
 
 _train: Any = ray.train  # chooses its version when it is loaded, which types cannot follow
 _ROWS_SECONDS = 0.2
-_TRAIN_SETTINGS = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # paces the end of a run: 7 s with Ray's own 2 s, 0.5 s with this
-    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
-    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-}
-_SHUTDOWN_SETTINGS = {"TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5"}  # of workers whose peer died; Ray's own is 30 s
 
 
 class WorkerLost(Exception):  # noqa: N818 - it says what happened
@@ -99,7 +90,7 @@ class LegCallback(ControllerCallback, WorkerGroupCallback):
 
     def after_controller_start(self, train_run_context: Any) -> None:
         """Before anything is placed."""
-        os.environ.update(_SHUTDOWN_SETTINGS)
+        os.environ.update(SHUTDOWN_SETTINGS)
         name_placement_groups(self._names)
         self._actor().waits.remote(self._trial_id)
 
@@ -155,7 +146,7 @@ def _trainer(context: TrialContext, leg: Mapping[str, Any]) -> Any:
 
     return LegTrainer(
         work,
-        sizes=_sizes(resources.workers, trial_config(context, leg)),
+        sizes=worker_counts(resources.workers, trial_config(context, leg)),
         scaling_config=_train.ScalingConfig(
             num_workers=_num_workers(resources.workers),
             use_gpu=resources.gpus_per_worker > 0,
@@ -172,22 +163,13 @@ def _trainer(context: TrialContext, leg: Mapping[str, Any]) -> Any:
     )
 
 
-def _sizes(workers: WorkerRange, config: TrialConfig) -> list[int]:
-    """Numbers of workers that share a batch evenly and hold whole replicas."""
-    return [
-        count
-        for count in range(workers.min, workers.max + 1)
-        if config.schedule.batch_size % count == 0 and count % config.execution.replicas == 0
-    ]
-
-
 def _num_workers(workers: WorkerRange) -> int | tuple[int, int]:
     return workers.max if workers.min == workers.max else (workers.min, workers.max)
 
 
 def _train_settings() -> Any:
     """Ray Train reads them where `fit` is called; what the environment of the cluster already says stands."""
-    settings = dict(_TRAIN_SETTINGS)
+    settings = dict(TRAIN_SETTINGS)
     if sum(node["Alive"] for node in ray.nodes()) == 1:  # type: ignore[no-untyped-call]
         settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nothing is left to go on with
     return environment({name: value for name, value in settings.items() if name not in os.environ})

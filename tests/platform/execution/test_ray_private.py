@@ -1,0 +1,98 @@
+"""Each private name of Ray that is used, without a cluster: a new Ray that moves one fails here first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray.train
+import ray.train.constants
+from ray.train.torch import TorchTrainer
+from ray.train.torch import config as torch_config
+from ray.train.v2._internal import constants
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.execution import context as train_context
+from ray.train.v2._internal.execution.preemption import PreemptionContext
+from ray.train.v2._internal.execution.worker_group import worker_group
+from ray.tune.experiment import Trial
+
+from crossover.platform.execution import ray_private
+from crossover.platform.execution.ray_private import (
+    SHUTDOWN_SETTINGS,
+    TRAIN_SETTINGS,
+    LegTrainer,
+    is_preempted,
+    name_placement_groups,
+)
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Iterator[Any]:
+    scaling: Any = ray.train.ScalingConfig
+    config: Any = ray.train.RunConfig
+    yield LegTrainer(
+        lambda: None,
+        sizes=[1, 2, 4],
+        scaling_config=scaling(num_workers=(1, 4)),
+        run_config=config(name="a", storage_path=str(tmp_path)),
+    )
+
+
+def test_variables_are_ones_that_ray_reads() -> None:
+    known: set[object] = set()
+    for module in (constants, ray.train.constants, torch_config):
+        known |= {value for value in vars(module).values() if isinstance(value, str)}
+    assert {*TRAIN_SETTINGS, *SHUTDOWN_SETTINGS, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"} <= known
+
+
+def test_placement_groups_of_ray_train_get_names_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(ray_private, "placement_group", lambda **settings: made.append(settings))
+    monkeypatch.setattr(worker_group, "placement_group", worker_group.placement_group)
+    monkeypatch.setattr(worker_group, "DefaultPlacementGroupHandle", lambda group: group)
+    name_placement_groups("control/trial/1/")
+    context = SimpleNamespace(
+        resources_per_worker={"CPU": 1}, num_workers=2, placement_strategy="PACK", label_selector=None
+    )
+    for _ in range(2):
+        worker_group.WorkerGroup._create_placement_group(None, SimpleNamespace(use_tpu=False), context)  # type: ignore[arg-type]
+    assert [group["name"] for group in made] == ["control/trial/1/0", "control/trial/1/1"]
+    assert made[0]["bundles"] == [{"CPU": 1}] * 2
+
+
+def test_no_actor_for_data_sets_is_started(trainer: Any) -> None:
+    usual = TorchTrainer._create_default_callbacks(trainer)  # type: ignore[attr-defined]
+    assert any(isinstance(callback, DatasetsCallback) for callback in usual)
+    ours = trainer._create_default_callbacks()
+    assert [type(c) for c in ours] == [type(c) for c in usual if not isinstance(c, DatasetsCallback)]
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [(0.0, 0), (1.0, 1), (3.0, 2), (4.0, 4), (9.0, 4)])
+def test_elastic_run_takes_only_sizes_that_share_a_batch(
+    cpus: float, workers: int, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def keep(self: Any, **arguments: Any) -> Any:
+        given.update(arguments)
+        return SimpleNamespace(error=None)
+
+    monkeypatch.setattr(TorchTrainer, "_initialize_and_run_controller", keep)
+    trainer.fit()
+    assert given["scaling_policy"]._count_possible_workers({"node": {"CPU": cpus}}) == workers
+
+
+@pytest.mark.parametrize("info", [None, object()])
+def test_worker_knows_that_its_machine_is_to_be_taken_away(info: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = SimpleNamespace(preemption_context=PreemptionContext(info))
+    assert "preemption_context" in train_context.TrainContext.__annotations__
+    monkeypatch.setattr(ray_private, "get_train_context", lambda: context)
+    assert is_preempted() == (info is not None)
+
+
+def test_trial_of_tune_knows_its_actor() -> None:
+    trial = Trial("a trainable", stub=True)
+    assert trial.temporary_state.ray_actor is None
