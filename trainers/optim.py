@@ -155,10 +155,12 @@ def _hidden_matrices(parameters: Named) -> Named:
 
 
 def _muon(hidden: Named, config: OptimizerConfig) -> torch.optim.Optimizer:
-    keywords = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "momentum": _MUON_MOMENTUM}
-    if hasattr(next(iter(hidden.values())), "device_mesh"):
-        return ShardedMuon(hidden.values(), **keywords)
-    return torch.optim.Muon(hidden.values(), **keywords, adjust_lr_fn="match_rms_adamw")
+    matrices, rate, decay = list(hidden.values()), config.learning_rate, config.weight_decay
+    if hasattr(matrices[0], "device_mesh"):  # a DTensor
+        return ShardedMuon(matrices, lr=rate, weight_decay=decay, momentum=_MUON_MOMENTUM)
+    return torch.optim.Muon(
+        matrices, lr=rate, weight_decay=decay, momentum=_MUON_MOMENTUM, adjust_lr_fn="match_rms_adamw"
+    )
 
 
 def _adamw(parameters: Named, config: OptimizerConfig) -> torch.optim.AdamW:

@@ -69,9 +69,9 @@ def parallelize(model: Transformer, execution: ExecutionConfig, runtime: Runtime
     for block in model.blocks:
         if execution.activation_checkpointing != "none":
             selective = execution.activation_checkpointing == "selective"
-            block.forward = _recomputed(block.forward, selective)  # type: ignore[method-assign]
-        if getattr(runtime, "compile", False):
-            block.forward = torch.compile(block.forward)  # type: ignore[method-assign]
+            block.forward = _recomputed(block.forward, selective)
+        if runtime.compile:
+            block.forward = torch.compile(block.forward)
     root = Parallel(model)
     if world.size == 1:
         root.to(runtime.device)

@@ -143,8 +143,8 @@ class _Exchange:
         incoming = outgoing.new_empty(sum(num_awaited))
         distributed.all_to_all_single(incoming, outgoing, num_awaited, num_sent, group=self.group)
         return [
-            [piece.view(shape) for piece, shape in zip(part.split(numels), awaited, strict=True)]
-            for part, numels, awaited in zip(incoming.split(num_awaited), sizes, shapes, strict=True)
+            [piece.view(shape) for piece, shape in zip(torch.split(part, numels), awaited, strict=True)]
+            for part, numels, awaited in zip(torch.split(incoming, num_awaited), sizes, shapes, strict=True)
         ]
 
 
@@ -152,7 +152,7 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     """Nearly U V^T of a matrix U S V^T, in bfloat16: bit for bit what `torch.optim.Muon` makes of it."""
     a, b, c = _COEFFICIENTS
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / wide.norm().clamp(min=_EPSILON)
+    x: Tensor = wide / wide.norm().clamp(min=_EPSILON)
     for _ in range(_ITERATIONS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
