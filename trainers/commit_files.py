@@ -17,6 +17,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,12 +61,15 @@ class CommitFiles:
         rank: of this worker.
         world_size: how many write.
         attempt: a word for this run of several workers, so that what is left of an earlier one writes elsewhere.
+        flushes: threads that flush many files at once; None flushes one after another.
+        has_failed: set when this worker has failed, and does not wait long for the others.
     """
 
     paths: RecordPaths
     rank: int = 0
     world_size: int = 1
     attempt: str = ""
+    flushes: Executor | None = None
     has_failed: threading.Event = field(default_factory=threading.Event)
     _last: Commit | None = None
     _kept: dict[int, Commit] | None = None
@@ -109,7 +113,7 @@ class CommitFiles:
         report = place / _report_name(self.rank)
         try:
             files = self._write_tensors(place, snapshot)
-            flush(files)
+            flush(files, self.flushes)
             said = {"files": {str(path.relative_to(place)): digest_of(path).model_dump() for path in files}}
         except Exception as error:
             for path in place.rglob(shard_name(self.rank, self.world_size)):
@@ -138,7 +142,8 @@ class CommitFiles:
             commit = self._commit(snapshot, by_name, windows | best)
             (place / "COMMIT.json").write_bytes(commit.to_bytes())
             moved = [*windows, *(path.parent for path in best)]
-            put_in_place({path: temporary(path) for path in moved} | {self.paths.commit(commit.number): place})
+            moves = {path: temporary(path) for path in moved} | {self.paths.commit(commit.number): place}
+            put_in_place(moves, self.flushes)
         except BaseException:
             self.remove_leftovers()
             raise

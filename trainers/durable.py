@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,6 @@ __all__ = [
     "Digest",
     "digest_of",
     "durable_file",
-    "durable_folder",
     "flush",
     "put_in_place",
     "reason_of",
@@ -35,8 +34,6 @@ __all__ = [
 ]
 
 TEMPORARY = ".tmp-"
-
-_FLUSHES_AT_ONCE = 16
 
 
 class Digest(BaseModel):
@@ -96,32 +93,19 @@ def durable_file(path: Path, content: bytes) -> None:
         raise
 
 
-def durable_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Makes the folder `path` with what `fill` writes into it, replacing what was there, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    place = temporary(path)
-    shutil.rmtree(place, ignore_errors=True)
-    try:
-        place.mkdir()
-        fill(place)
-        put_in_place({path: place})
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
-
-
-def put_in_place(moves: Mapping[Path, Path]) -> None:
+def put_in_place(moves: Mapping[Path, Path], threads: Executor | None = None) -> None:
     """Moves files and folders to the names that they are to have, in this order, replacing what was there.
 
     Args:
         moves: where each is now, in the same folder, by its name to be.
+        threads: flush many files at once.
     """
-    flush([inside for place in moves.values() for inside in (place, *place.rglob("*"))])
+    flush([inside for place in moves.values() for inside in (place, *place.rglob("*"))], threads)
     for path, place in moves.items():
         if place.is_dir():
             remove_folder(path)
         place.replace(path)
-    flush(sorted({path.parent for path in moves}))
+    flush(sorted({path.parent for path in moves}), threads)
 
 
 def remove_folder(path: Path) -> None:
@@ -142,16 +126,17 @@ def remove_leftovers(folder: Path) -> None:
             leftover.unlink()
 
 
-def flush(paths: Sequence[Path]) -> None:
-    """Has files and folders on the disk. At once: the file system then writes its journal once for all of them.
+def flush(paths: Sequence[Path], threads: Executor | None = None) -> None:
+    """Has files and folders on the disk.
 
-    Measured on ext4: 8 files in 2 ms, one after another in 30.
+    Args:
+        paths: of the files and folders, without what is in these.
+        threads: flush all at once, so that the file system writes its journal once for all of them. Measured on
+            ext4, 11 files: 5 ms instead of 22, and starting the threads anew would double the processor time.
     """
-    if len(paths) == 1:
-        _flush(paths[0])
-        return
-    with ThreadPoolExecutor(min(len(paths), _FLUSHES_AT_ONCE)) as pool:
-        list(pool.map(_flush, paths))
+    run = map if threads is None else threads.map
+    for _ in run(_flush, paths):
+        pass
 
 
 def _flush(path: Path) -> None:

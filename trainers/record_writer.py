@@ -50,6 +50,7 @@ _log = logging.getLogger(__name__)
 _ALONE = World()
 _LOCK_PATIENCE_SECONDS = 10.0
 _MAX_CHANGES = 4
+_FLUSHES_AT_ONCE = 8
 _BEST = "best"
 
 
@@ -129,6 +130,7 @@ class RecordWriter:
         """
         if self.in_background:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+            self._files.flushes = ThreadPoolExecutor(_FLUSHES_AT_ONCE, thread_name_prefix="flush")
         try:
             self._by_main(lambda: self._open(facts))
         except BaseException:
@@ -161,8 +163,9 @@ class RecordWriter:
 
     def release(self) -> None:
         """Ends the thread and unlocks the folder."""
-        if self._thread is not None:
-            self._thread.shutdown()
+        for threads in (self._thread, self._files.flushes):
+            if threads is not None:
+                threads.shutdown()
         if self._lock is not None:
             os.close(self._lock)
 
