@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from crossover.trainers.errors import RecordError
-from crossover.trainers.shards import Piece, SavedTensors, owned_pieces, piece_of, write_pieces
+from crossover.trainers.shards import Piece, SavedTensors, piece_of, write_pieces
 
 __all__ = [
     "Checkpoint",
@@ -27,10 +27,8 @@ __all__ = [
     "read_tensors",
     "shapes_of",
     "shard_name",
-    "write_checkpoint",
     "write_groups",
     "write_scalars",
-    "write_tensors",
 ]
 
 Tensors = Mapping[str, torch.Tensor]
@@ -50,12 +48,6 @@ class Checkpoint:
 
     tensors: Mapping[str, Tensors]
     scalars: Mapping[str, Any]
-
-
-def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes `checkpoint`, of a run of one worker, into the existing `folder`."""
-    write_groups(folder, {group: owned_pieces(tensors, 0) for group, tensors in checkpoint.tensors.items()})
-    write_scalars(folder, checkpoint.scalars)
 
 
 def shard_name(rank: int, world_size: int) -> str:
@@ -144,11 +136,6 @@ def load_into(target: torch.Tensor, source: Tensors, name: str) -> None:
             f"the saved {name} is {found.dtype}, and here it is {here.tensor.dtype}: digits would be lost"
         )
     here.tensor.copy_(found)
-
-
-def write_tensors(path: Path, tensors: Tensors) -> None:
-    """Writes named tensors to one file; tensors that share memory are written once each."""
-    write_pieces(path, {name: piece_of(tensor.detach().to("cpu", copy=True)) for name, tensor in tensors.items()})
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -8,8 +8,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossover.trainers.checkpoint import Checkpoint, read_checkpoint, read_tensors, write_checkpoint, write_tensors
+from crossover.trainers.checkpoint import Checkpoint, read_checkpoint, read_tensors, write_groups, write_scalars
 from crossover.trainers.errors import RecordError
+from crossover.trainers.shards import piece_of, write_pieces
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    write_pieces(path, {name: piece_of(tensor) for name, tensor in tensors.items()})
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    groups = checkpoint.tensors.items()
+    write_groups(folder, {group: {n: piece_of(t) for n, t in tensors.items()} for group, tensors in groups})
+    write_scalars(folder, checkpoint.scalars)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.bool])
