@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from crossover.platform.study_model import Study
 from crossover.search_spaces import Axis, Choice, Integer, Stratum, corners
@@ -11,6 +12,7 @@ from crossover.trainers.errors import ConfigError
 __all__ = ["drawing_mistakes", "sampler_mistakes"]
 
 _COMMON_AXES_ONLY = ("gp", "nsga2")
+_MAX_STRATA_NAMED = 3
 _LEARNING = ("tpe", "gp", "nsga2", "coordinate_descent")
 
 
@@ -26,6 +28,11 @@ def sampler_mistakes(study: Study) -> Iterator[str]:
             "search.sampler = nsga2 keeps what is cheap beside what is good, and search.scheduler = "
             f"{search.scheduler} stops all but the good: set scheduler: none, or sampler: tpe"
         )
+    if search.sampler == "coordinate_descent" and search.scheduler != "none":
+        yield (
+            "search.sampler = coordinate_descent compares each neighbour's whole run with where it stands, and "
+            f"search.scheduler = {search.scheduler} would stop neighbours before: set scheduler: none"
+        )
     if search.warm_start is not None and search.sampler not in _LEARNING:
         yield f"search.warm_start: sampler {search.sampler} does not learn, so it has no effect: remove it, or set tpe"
     for path in search.start:
@@ -38,7 +45,8 @@ def drawing_mistakes(study: Study) -> list[str]:
     """Strata from which nothing can be drawn; every configuration can be built by now."""
     if study.search.sampler in ("tpe", "gp", "random") and not study.search.constraints.given():
         return []
-    return list(dict.fromkeys(mistake for stratum in study.strata() for mistake in _stratum_mistakes(study, stratum)))
+    found = (mistake for stratum in study.strata() for mistake in _stratum_mistakes(study, stratum))
+    return list(islice(found, _MAX_STRATA_NAMED))  # to find that nothing is left takes seconds a stratum
 
 
 def _nuisance(study: Study) -> list[str]:

@@ -287,3 +287,48 @@ def test_grids_times_strata_are_limited_before_they_are_all_made() -> None:
     }
     with pytest.raises(SpaceError, match="more than 100000 grid points over all strata"):
         Space(axes)
+
+
+def test_axis_whose_conditions_contradict_each_other_applies_nowhere() -> None:
+    space = Space(
+        {
+            "layers": Axis(choice=[1, 2], role="nuisance"),
+            "decay": Axis(choice=[0, 1], role="nuisance", when={"layers": 1}),
+            "late": Axis(uniform=[0.0, 1.0], role="nuisance", when={"layers": 2, "decay": 1}),
+            "sound": Axis(uniform=[0.0, 1.0], role="nuisance", when={"layers": 1, "decay": 1}),
+        }
+    )
+    assert space.nuisance(space.strata()[0]) == ("layers", "decay", "sound")
+
+
+def test_axis_that_applies_where_another_does_not_is_reached_through_its_fixed_value() -> None:
+    space = Space(
+        {
+            "layers": Axis(integer=[1, 5_000], role="nuisance"),
+            "decay": Axis(choice=[0.2, 0.4], role="nuisance", when={"layers": 7}),
+            "rate": Axis(uniform=[0.0, 1.0], role="nuisance", when={"decay": 0.1}),
+        },
+        {"decay": 0.1},
+    )
+    assert space.nuisance(space.strata()[0]) == ("layers", "decay", "rate")
+
+
+def test_points_are_every_configuration_with_the_axes_that_apply() -> None:
+    space = Space(
+        {
+            "layers": Axis(choice=[1, 2], role="nuisance"),
+            "decay": Axis(choice=[0.1, 0.2], role="nuisance", when={"layers": 2}),
+        }
+    )
+    assert space.points(space.strata()[0]) == [
+        {"layers": 1},
+        {"layers": 2, "decay": 0.1},
+        {"layers": 2, "decay": 0.2},
+    ]
+
+
+def test_grids_are_asked_of_the_source_where_there_is_no_number() -> None:
+    space = Space({"layers": Axis(grid=[1, 2, 4], role="nuisance")})
+    source = Source()
+    assert space.suggest(space.strata()[0], source, None) == {"layers": 4}
+    assert source.asked == [("layers", (1, 2, 4))]

@@ -26,7 +26,7 @@ from crossover.trainers.errors import ConfigError
 __all__ = ["OptunaSearcher", "ParetoSearcher"]
 
 _LEARNED_DRAWS = 8  # after so many repeats of known points or breaks of a constraint, points are drawn at random
-_REDRAWS = 2_000  # of one suggestion, until a stratum counts as having no allowed configuration left
+_REDRAWS = 1_000  # of one suggestion, until a stratum counts as having no allowed configuration left
 _REDRAWS_OF_POINT = 50  # at one point of the grids, until the next point is tried
 
 
