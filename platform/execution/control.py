@@ -31,6 +31,7 @@ class ControlState:
         self._errors: dict[str, str] = {}
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._heard: dict[str, float] = {}
+        self._claims: dict[str, str] = {}
 
     def poll(self, progress: Progress) -> StopRequest | None:
         """A trial tells where it is, and learns whether to stop. A request for itself goes before one for all."""
@@ -58,6 +59,14 @@ class ControlState:
         """Trials whose leg is expected to be heard, and has not been for so long."""
         now = time.monotonic()
         return [trial_id for trial_id, heard in self._heard.items() if now - heard > seconds]
+
+    def claims(self, trial_id: str, name: str) -> None:
+        """A leg in Ray Train has a claim on the cluster under that name, until its own end takes it back."""
+        self._claims[trial_id] = name
+
+    def take_claim(self, trial_id: str) -> str | None:
+        """The claim of a leg, to be taken back for it."""
+        return self._claims.pop(trial_id, None)
 
     def row(self, trial_id: str, row: dict[str, Any]) -> None:
         """A worker hands over an evaluation for its leg's Tune actor."""

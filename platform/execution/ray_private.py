@@ -1,16 +1,18 @@
 """Every private name of Ray that is used here; a test fails when Ray moves one.
 
 What they are for: a placement group of Ray Train has no name and stays behind when its run is killed, so it is given
-one; of the sizes of an elastic run only those are taken that share a batch; and runs without Ray Data need not start an
-actor for it.
+one, and its claim on the cluster is taken back; of the sizes of an elastic run only those are taken that share a batch;
+and runs without Ray Data need not start an actor for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import ray
 from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
@@ -22,14 +24,17 @@ from ray.train.v2._internal.execution.worker_group import worker_group as worker
 from ray.util.placement_group import placement_group
 
 __all__ = [
+    "ELASTIC_SETTINGS",
     "SHUTDOWN_SETTINGS",
     "TRAIN_SETTINGS",
     "WORKER_DIED",
     "ControllerCallback",
     "LegTrainer",
     "WorkerGroupCallback",
+    "claim_of",
     "is_preempted",
     "name_placement_groups",
+    "take_back_claim",
 ]
 
 
@@ -44,12 +49,16 @@ TRAIN_SETTINGS = {
 }
 """Variables that Ray Train reads where `fit` is called, and hands on from there."""
 
+ELASTIC_SETTINGS = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20"}
+"""The same, for elastic runs: how long a size is tried for which there is no room any more; Ray's own is 60 s."""
+
 SHUTDOWN_SETTINGS = {"TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5"}
 """The same for its controller: how long workers are waited for whose peer has died; Ray's own is 30 s."""
 
 WORKER_DIED = (RayActorError, WorkerHealthCheckFailedError)
 """What Ray Train says of a worker whose process is gone."""
 
+_COORDINATOR = "AutoscalingCoordinator"
 _TorchTrainer: Any = TorchTrainer
 _ElasticScalingPolicy: Any = ElasticScalingPolicy
 _worker_group: Any = worker_group_module
@@ -99,6 +108,17 @@ def name_placement_groups(prefix: str) -> None:
         return placement_group(*args, **{**kwargs, "name": f"{prefix}{next(numbers)}"})
 
     _worker_group.placement_group = named
+
+
+def claim_of(train_run_context: Any) -> str:
+    """The name under which a run in Ray Train claims room for its workers."""
+    return f"train-{train_run_context.run_id}"
+
+
+def take_back_claim(name: str) -> None:
+    """What a killed run has claimed is free for others at once; without this, after three minutes."""
+    with contextlib.suppress(ValueError):  # nobody ever claimed anything
+        ray.get_actor(_COORDINATOR, _COORDINATOR).cancel_request.remote(requester_id=name)
 
 
 def is_preempted() -> bool:

@@ -56,7 +56,12 @@ class Reaper(Callback):
         if actor is not None:
             ray.kill(actor)
         self._remove_placement_groups(trial)
-        ray.get(self._control.leg_over.remote(trial.config["trial_id"]))
+        trial_id = trial.config["trial_id"]
+        if (claim := ray.get(self._control.take_claim.remote(trial_id))) is not None:
+            from crossover.platform.execution.ray_private import take_back_claim  # loads Ray Train, 3 s
+
+            take_back_claim(claim)
+        ray.get(self._control.leg_over.remote(trial_id))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The same, should Tune itself try again."""

@@ -30,12 +30,14 @@ from crossover.platform.execution.leg import (
 )
 from crossover.platform.execution.placement import worker_counts, worker_resources
 from crossover.platform.execution.ray_private import (
+    ELASTIC_SETTINGS,
     SHUTDOWN_SETTINGS,
     TRAIN_SETTINGS,
     WORKER_DIED,
     ControllerCallback,
     LegTrainer,
     WorkerGroupCallback,
+    claim_of,
     is_preempted,
     name_placement_groups,
 )
@@ -92,7 +94,9 @@ class LegCallback(ControllerCallback, WorkerGroupCallback):
         """Before anything is placed."""
         os.environ.update(SHUTDOWN_SETTINGS)
         name_placement_groups(self._names)
-        self._actor().waits.remote(self._trial_id)
+        control = self._actor()
+        control.waits.remote(self._trial_id)
+        control.claims.remote(self._trial_id, claim_of(train_run_context))
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
         """There is room: from here on something must happen."""
@@ -114,7 +118,7 @@ def run_in_ray_train(context: TrialContext, leg: Mapping[str, Any], control: Any
         WorkerGroupError: workers raised, more often than the study allows.
     """
     trainer = _trainer(context, leg)
-    with _train_settings(), ThreadPoolExecutor(1) as executor:
+    with _train_settings(context), ThreadPoolExecutor(1) as executor:
         result = executor.submit(trainer.fit)
         row = _report_rows(result, leg, control)
     try:
@@ -167,9 +171,11 @@ def _num_workers(workers: WorkerRange) -> int | tuple[int, int]:
     return workers.max if workers.min == workers.max else (workers.min, workers.max)
 
 
-def _train_settings() -> Any:
+def _train_settings(context: TrialContext) -> Any:
     """Ray Train reads them where `fit` is called; what the environment of the cluster already says stands."""
     settings = dict(TRAIN_SETTINGS)
+    if context.study.resources.workers.min < context.study.resources.workers.max:
+        settings |= ELASTIC_SETTINGS
     if sum(node["Alive"] for node in ray.nodes()) == 1:  # type: ignore[no-untyped-call]
         settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nothing is left to go on with
     return environment({name: value for name, value in settings.items() if name not in os.environ})

@@ -5,6 +5,7 @@ Where a trial has several workers, the actor runs a Ray Train run instead, in `t
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,11 @@ from crossover.platform.execution.leg import TrialContext, last_row, leg_identit
 from crossover.trainers.rows import Evaluation
 from crossover.trainers.run import Progress, StopRequest
 
-__all__ = ["TuneRun", "make_trainable"]
+__all__ = ["LegFailed", "TuneRun", "make_trainable"]
+
+
+class LegFailed(Exception):  # noqa: N818 - it says what happened
+    """A leg has failed, as the text says: an exception that cannot be sent to the driver would end the whole study."""
 
 
 @dataclass
@@ -49,11 +54,13 @@ def make_trainable(context: TrialContext) -> Callable[[dict[str, Any]], dict[str
         control.heard.remote(config["trial_id"])
         try:
             report = _leg(context)(context, config, control)
-        except BaseException as error:
+        except Exception as error:
             ray.get(control.leg_over.remote(config["trial_id"], f"{type(error).__name__}: {error}"))
-            raise
-        ray.get(control.leg_over.remote(config["trial_id"]))
-        return report
+            trace = traceback.format_exc()
+        else:
+            ray.get(control.leg_over.remote(config["trial_id"]))
+            return report
+        raise LegFailed(trace)
 
     return trial
 

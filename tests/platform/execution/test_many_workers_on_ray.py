@@ -92,7 +92,7 @@ class Meddler:
     """
 
     def __init__(self, run: Any, marker: Path, after: int, act: Callable[[], None]) -> None:
-        self.directory, self.until_tokens, self.is_main = run.directory, run.until_tokens, run.is_main
+        self.directory, self.until_tokens = run.directory, run.until_tokens
         self.run, self.marker, self.after, self.act = run, marker, after, act
 
     def evaluated(self, evaluation: Evaluation) -> None:
@@ -274,3 +274,22 @@ def test_one_worker_can_run_in_ray_train_too(tiny_study: MakeStudy, tmp_path: Pa
     quietly(study, tmp_path / "a")
     quietly(tiny_study(resources={"cpus_per_worker": 2}, **ONE_TRIAL), tmp_path / "b")
     assert rows(tmp_path / "a/tiny") == rows(tmp_path / "b/tiny")
+
+
+class CannotBeSent(Exception):  # noqa: N818 - what it stands for has such names
+    """Pickles, and cannot be made again."""
+
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a} and {b}")
+
+
+@pytest.mark.slow
+def test_error_that_cannot_be_sent_fails_its_own_leg_alone(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    def breaks_once(config: TrialConfig, run: Any) -> LegEnd:
+        def break_down() -> None:
+            raise CannotBeSent(1, 2)
+
+        return train(config, Meddler(run, tmp_path / "done", 2, break_down))
+
+    quietly(tiny_study(resources={"cpus_per_worker": 2}, **ONE_TRIAL), tmp_path, train=breaks_once)
+    assert legs(tmp_path / "tiny") == [("failed", "CannotBeSent: 1 and 2"), ("ended", None)]

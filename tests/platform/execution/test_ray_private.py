@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 import ray.train
 import ray.train.constants
+from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator
 from ray.train.torch import TorchTrainer
 from ray.train.torch import config as torch_config
 from ray.train.v2._internal import constants
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.execution import context as train_context
 from ray.train.v2._internal.execution.preemption import PreemptionContext
+from ray.train.v2._internal.execution.scaling_policy import create_scaling_policy, scaling_policy
 from ray.train.v2._internal.execution.worker_group import worker_group
 from ray.tune.experiment import Trial
 
 from crossover.platform.execution import ray_private
 from crossover.platform.execution.ray_private import (
+    ELASTIC_SETTINGS,
     SHUTDOWN_SETTINGS,
     TRAIN_SETTINGS,
     LegTrainer,
+    claim_of,
     is_preempted,
     name_placement_groups,
+    take_back_claim,
 )
 
 
@@ -45,7 +52,7 @@ def test_variables_are_ones_that_ray_reads() -> None:
     known: set[object] = set()
     for module in (constants, ray.train.constants, torch_config):
         known |= {value for value in vars(module).values() if isinstance(value, str)}
-    assert {*TRAIN_SETTINGS, *SHUTDOWN_SETTINGS, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"} <= known
+    assert {*TRAIN_SETTINGS, *ELASTIC_SETTINGS, *SHUTDOWN_SETTINGS, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"} <= known
 
 
 def test_placement_groups_of_ray_train_get_names_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +90,33 @@ def test_elastic_run_takes_only_sizes_that_share_a_batch(
     monkeypatch.setattr(TorchTrainer, "_initialize_and_run_controller", keep)
     trainer.fit()
     assert given["scaling_policy"]._count_possible_workers({"node": {"CPU": cpus}}) == workers
+
+
+def test_claim_of_a_run_has_the_name_under_which_ray_holds_it(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[str] = []
+    monkeypatch.setattr(
+        scaling_policy, "TrainAutoscalingCoordinatorClient", lambda name: named.append(name) or Client()
+    )
+    policy = create_scaling_policy(trainer.scaling_config)
+    policy.after_controller_start(trainer.train_run_context)
+    assert named == [claim_of(trainer.train_run_context)]
+
+
+def test_claim_is_taken_back_from_who_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    actor = SimpleNamespace(cancel_request=SimpleNamespace(remote=lambda **what: asked.append(what)))
+    monkeypatch.setattr(ray, "get_actor", lambda *name: asked.append(name) or actor)
+    take_back_claim("train-1")
+    assert asked == [("AutoscalingCoordinator",) * 2, {"requester_id": "train-1"}]
+    source = inspect.getsource(default_autoscaling_coordinator.get_or_create_autoscaling_coordinator)
+    assert source.count('="AutoscalingCoordinator"') == 2  # name and namespace
+    method = default_autoscaling_coordinator._AutoscalingCoordinatorActor.cancel_request
+    assert "requester_id" in inspect.signature(method).parameters
+
+
+class Client:
+    def send_resource_request(self, *what: Any) -> None:
+        """Nobody is asked."""
 
 
 @pytest.mark.parametrize("info", [None, object()])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crossover.platform.execution import reaper
+from crossover.platform.execution import ray_private, reaper
 from crossover.platform.execution.leg import TrialContext, placement_group_prefix
 from crossover.platform.execution.reaper import Reaper
 
@@ -24,6 +24,8 @@ class Control:
     def __init__(self, done: list[Any]) -> None:
         self.silent_trials: list[str] = []
         self.silent = SimpleNamespace(remote=lambda seconds: self.silent_trials)
+        self.claim: str | None = None
+        self.take_claim = SimpleNamespace(remote=lambda trial_id: self.claim)
         self.leg_over = SimpleNamespace(remote=lambda *what: done.append(("over", *what)))
 
 
@@ -67,6 +69,13 @@ def test_actor_of_a_failed_leg_goes_first_and_then_what_it_had_placed(bench: Ben
     trial.temporary_state.ray_actor = None  # as Tune tells of the failure
     bench.reaper.on_trial_error(2, [trial], trial)
     assert bench.done == [("kill", "actor of a"), ("remove", GROUP), ("over", "a")]
+
+
+def test_claim_of_a_failed_leg_is_taken_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.control.claim = "train-1"
+    monkeypatch.setattr(ray_private, "take_back_claim", lambda claim: bench.done.append(("back", claim)))
+    bench.reaper.on_trial_error(2, [], tune_trial())
+    assert ("back", "train-1") in bench.done
 
 
 def test_only_what_the_leg_had_placed_itself_is_removed(bench: Bench) -> None:

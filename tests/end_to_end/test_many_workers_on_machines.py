@@ -1,0 +1,206 @@
+"""Trials of several workers on a cluster whose machines come and go: each machine is a raylet of its own here."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from crossover.platform.execution.decisions import LegEnded, read_decisions
+from crossover.trainers.record import TrialRecord
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.ray, pytest.mark.timeout(600)]
+
+PATIENCE_SECONDS = 240
+TIMES = {"wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
+INTERVAL_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of one trial of one or two workers, that takes half a minute of training."""
+    from crossover.trainers.data import prepare_corpus
+
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "text").mkdir()
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
+    for number in range(60):
+        (folder / "text" / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
+    prepare_corpus([folder / "text"], folder / "corpus")
+    document = {
+        "name": "words",
+        "data": {"corpus": str(folder / "corpus"), "unique_tokens": 8192, "sequence_length": 32},
+        "fixed": {
+            "objective.name": "autoregressive",
+            "model.num_layers": 1,
+            "model.width": 32,
+            "schedule.epochs": 60,
+            "schedule.warmup_steps": 2,
+            "evaluation.ratio": 1.3,
+            "evaluation.validation_windows": 16,
+            "evaluation.test_windows": 16,
+            "execution.precision": "float32",
+            "checkpoint.poll_seconds": 0.2,
+            "checkpoint.interval_seconds": INTERVAL_SECONDS,
+            "checkpoint.min_interval_seconds": 0.5,
+        },
+        "stopping": {"rule": "none"},
+        "resources": {"workers": {"min": 1, "max": 2, "resize_seconds": 3}},
+    }
+    (folder / "words.yaml").write_text(yaml.safe_dump(document))
+    return folder / "words.yaml"
+
+
+class Machines:
+    """A cluster of this test alone: a head without processors, and machines of one processor."""
+
+    def __init__(self, folder: str) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder, "include_dashboard": False}
+        )
+        self._machines = [self.add() for _ in range(2)]
+        self._runs: list[subprocess.Popen[str]] = []
+
+    def add(self) -> Any:
+        """One more."""
+        return self._cluster.add_node(num_cpus=1)
+
+    def kill_one(self) -> None:
+        """As when the power fails."""
+        self._cluster.remove_node(self._machines.pop(), allow_graceful=False)
+
+    def drain_one(self, seconds: float) -> None:
+        """As a cloud tells that it takes a machine back; after so many seconds it is gone."""
+        command = [str(Path(sys.executable).with_name("ray")), "drain-node", "--address", self._cluster.address]
+        command += ["--node-id", self._machines[-1].node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
+        command += ["--reason-message", "a test", "--deadline-remaining-seconds", str(int(seconds))]
+        subprocess.run(command, check=True, env=_environment(), stdout=subprocess.DEVNULL)
+        time.sleep(seconds)
+        self.kill_one()
+
+    def start(self, study_file: Path, storage: Path, *overrides: str) -> subprocess.Popen[str]:
+        """`crossover run` on this cluster."""
+        crossover = str(Path(sys.executable).with_name("crossover"))
+        command = [crossover, "run", str(study_file), "--storage", str(storage)]
+        command += [part for override in overrides for part in ("--set", override)]
+        environment = {**_environment(), "RAY_ADDRESS": self._cluster.address}
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+        self._runs.append(run)
+        return run
+
+    def end(self) -> None:
+        """Ends what was started here."""
+        for run in self._runs:
+            if run.poll() is None:
+                run.kill()
+                run.wait()
+        self._cluster.shutdown()
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "RAY_AUTH_MODE": "disabled",
+        "OMP_NUM_THREADS": "1",
+        "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+    }
+
+
+@pytest.fixture
+def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
+    for name, value in _environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with tempfile.TemporaryDirectory(prefix="cx-ray", ignore_cleanup_errors=True) as folder:
+        started = Machines(folder)
+        yield started
+        started.end()
+
+
+def wait_until(condition: Callable[[], bool], run: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert run.poll() is None, run.communicate()[0]
+        assert time.monotonic() < deadline, "it did not come so far"
+        time.sleep(0.05)
+
+
+def records(study_dir: Path) -> list[TrialRecord]:
+    return [TrialRecord(path) for path in sorted(study_dir.glob("trials/*"))]
+
+
+def rows(study_dir: Path) -> list[dict[str, Any]]:
+    return [row.model_dump(exclude=TIMES) for record in records(study_dir) for row in record.evaluations()]
+
+
+def world_sizes(study_dir: Path) -> list[int]:
+    sizes = [row["world_size"] for row in rows(study_dir)]
+    return [size for number, size in enumerate(sizes) if number == 0 or sizes[number - 1] != size]
+
+
+def leg_ends(study_dir: Path) -> list[str]:
+    return [line.status for line in read_decisions(study_dir) if isinstance(line, LegEnded)]
+
+
+def finish(run: subprocess.Popen[str]) -> str:
+    output, _ = run.communicate(timeout=PATIENCE_SECONDS)
+    assert run.returncode == 0, output
+    return output
+
+
+def assert_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """To the tolerance of sums in another order, over a thousand steps."""
+    assert [row["step"] for row in found] == [row["step"] for row in expected]
+    for row, other in zip(found, expected, strict=True):
+        assert row["val_loss"] == pytest.approx(other["val_loss"], rel=2e-3), row["step"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """One worker, without Ray Train."""
+    storage = tmp_path_factory.mktemp("undisturbed")
+    command = [str(Path(sys.executable).with_name("crossover")), "run", str(study_file), "--storage", str(storage)]
+    environment = {name: value for name, value in _environment().items() if name != "RAY_ADDRESS"}
+    subprocess.run([*command, "--set", "resources.workers=1"], check=True, env=environment, stdout=subprocess.DEVNULL)
+    return rows(storage / "words")
+
+
+def test_trial_goes_on_with_fewer_workers_when_a_machine_dies_and_grows_with_a_new_one(
+    machines: Machines, study_file: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]
+) -> None:
+    study_dir = tmp_path / "words"
+    run = machines.start(study_file, tmp_path)
+    wait_until(lambda: len(rows(study_dir)) >= 3, run)
+    machines.kill_one()
+    wait_until(lambda: world_sizes(study_dir)[-1] == 1, run)
+    machines.add()
+    output = finish(run)
+    assert world_sizes(study_dir)[:2] == [2, 1], output
+    assert world_sizes(study_dir)[-1] == 2, output
+    assert leg_ends(study_dir) == ["ended"]
+    assert_same(rows(study_dir), undisturbed)
+
+
+def test_trial_leaves_a_machine_that_is_to_be_taken_away_with_a_checkpoint(
+    machines: Machines, study_file: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]
+) -> None:
+    study_dir = tmp_path / "words"
+    run = machines.start(study_file, tmp_path)
+    wait_until(lambda: len(rows(study_dir)) >= 3, run)
+    machines.drain_one(seconds=10)
+    finish(run)
+    assert leg_ends(study_dir) == ["interrupted", "ended"]
+    assert world_sizes(study_dir) == [2, 1]
+    assert_same(rows(study_dir), undisturbed)
