@@ -4,7 +4,7 @@ The wall clock decides when to poll, to write a checkpoint and what the throughp
 mathematics: killed anywhere and resumed, a run on a CPU repeats the undisturbed losses bit for bit.
 
 Several workers run the same loop. What depends on a clock or on an answer from outside is decided by the main one and
-spread, one byte or two a step (60 microseconds between two processes of one machine), so all leave at the same step.
+spread, two bytes a step (0.1 ms between two processes of one machine), so that all leave at the same step.
 """
 
 from __future__ import annotations

@@ -49,9 +49,9 @@ def check_shares(config: TrialConfig, world_size: int, num_sequences: int, num_w
         )
     if batch_size % world_size:
         raise ConfigError(
-            f"schedule.batch_size is {batch_size}, which {world_size} workers cannot share evenly: set it to a multiple "
-            f"of {world_size}, as {_multiple_near(batch_size, world_size)}, or start {_listed(_divisors(batch_size))} "
-            "workers"
+            f"schedule.batch_size is {batch_size}, which {world_size} workers cannot share evenly: set it to a "
+            f"multiple of {world_size}, as {_multiple_near(batch_size, world_size)}, or the number of workers to "
+            f"{_listed(_divisors(batch_size))}"
         )
     _check_micro_batch(execution.micro_batch_size, batch_size, world_size)
 
