@@ -44,6 +44,7 @@ from crossover.platform.search.planner import Planner
 from crossover.platform.search.study_plan import plan_of
 from crossover.platform.search.warm_start import warm_start_of
 from crossover.platform.study import Study
+from crossover.platform.study_model import WorkerRange
 from crossover.trainers.data import Corpus
 from crossover.trainers.provenance import provenance
 
@@ -166,8 +167,8 @@ class _Attempt:
     def _greet(self) -> None:
         verb = "goes on" if self._resumed else "starts"
         slots = self._planner.slots
-        workers = f"{slots} trial{'s' * (slots != 1)} at once"
-        self._say(f"study {self._study.name} {verb} in {self._folder.path}, {workers}; Ctrl-C once interrupts it")
+        trials = f"{slots} trial{'s' * (slots != 1)} at once{_of_workers(self._study.resources.workers)}"
+        self._say(f"study {self._study.name} {verb} in {self._folder.path}, {trials}; Ctrl-C once interrupts it")
 
     def _conclude(self, driver: StudyDriver, log: DecisionLog) -> int:
         if driver.stop_reason == "interrupted" and self._planner.has_work:
@@ -192,6 +193,12 @@ class _Attempt:
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=not self._console.is_terminal)
+
+
+def _of_workers(workers: WorkerRange) -> str:
+    if workers.max == 1:
+        return ""
+    return f" of {workers.max} workers" if workers.min == workers.max else f" of {workers.min} to {workers.max} workers"
 
 
 def _fit(driver: StudyDriver, context: TrialContext, display: StudyDisplay) -> None:

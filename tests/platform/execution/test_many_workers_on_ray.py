@@ -124,7 +124,7 @@ def nothing_is_left() -> Iterator[None]:
 
 def test_trials_of_two_workers_give_the_rows_of_one_worker(tiny_study: MakeStudy, tmp_path: Path) -> None:
     output = quietly(tiny_study(search__trials=1, resources={"workers": 2}), tmp_path / "two")
-    assert "1 trial at once" in output
+    assert "1 trial at once of 2 workers;" in output
     assert "validation" in output
     assert ends(tmp_path / "two/tiny") == {"completed": 2}
     assert legs(tmp_path / "two/tiny") == [("ended", None)] * 2
