@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from crossover.trainers.rows import StopReason
 from crossover.trainers.run import Progress, StopRequest
@@ -100,8 +101,10 @@ class ControlState:
 
 
 def start_control(name: str, namespace: str) -> ActorHandle[Any]:
-    """Starts the actor of one attempt. It ends with the driver, or when its handle is killed."""
+    """Starts the actor of one attempt, on the driver's machine. It ends with the driver, or when its handle is killed."""
     actor_class: Any = ray.remote(ControlState)
-    actor: ActorHandle[Any] = actor_class.options(name=name, namespace=namespace, num_cpus=0).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"name": name, "namespace": namespace, "num_cpus": 0, "scheduling_strategy": here}
+    actor: ActorHandle[Any] = actor_class.options(**options).remote()
     ray.get(actor.progress.remote())
     return actor
