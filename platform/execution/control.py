@@ -101,7 +101,7 @@ class ControlState:
 
 
 def start_control(name: str, namespace: str) -> ActorHandle[Any]:
-    """Starts the actor of one attempt, on the driver's machine. It ends with the driver, or when its handle is killed."""
+    """Starts the actor of one attempt on the driver's machine. It ends with the driver, or when it is killed."""
     actor_class: Any = ray.remote(ControlState)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": name, "namespace": namespace, "num_cpus": 0, "scheduling_strategy": here}
