@@ -34,7 +34,7 @@ STUDY = {
     "data": {"corpus": "python-stdlib", "unique_tokens": 8_192},
     "fixed": {"model.num_layers": 2, "model.width": 32, "schedule.epochs": 1, "objective.name": "autoregressive"},
     "axes": {"optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2], "role": "nuisance"}},
-    "search": {"sampler": "random", "trials": NUM_TRIALS},
+    "search": {"sampler": "random", "trials": NUM_TRIALS, "scheduler": "none"},
     "resources": {"workers": 2},
 }
 PHASES = ("leg given", "controller's process", "workers' processes", "loop begins", "loop ends", "leg over")

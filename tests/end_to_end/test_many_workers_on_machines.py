@@ -27,7 +27,7 @@ INTERVAL_SECONDS = 2.0
 
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of one trial of one or two workers, that takes half a minute of training."""
+    """A study of one trial of one or two workers, that takes about a minute of training."""
     from crossover.trainers.data import prepare_corpus
 
     folder = tmp_path_factory.mktemp("study")
@@ -44,9 +44,9 @@ def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "objective.name": "autoregressive",
             "model.num_layers": 1,
             "model.width": 32,
-            "schedule.epochs": 60,
+            "schedule.epochs": 400,
             "schedule.warmup_steps": 2,
-            "evaluation.ratio": 1.3,
+            "evaluation.ratio": 1.4,
             "evaluation.validation_windows": 16,
             "evaluation.test_windows": 16,
             "execution.precision": "float32",
@@ -54,6 +54,7 @@ def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "checkpoint.interval_seconds": INTERVAL_SECONDS,
             "checkpoint.min_interval_seconds": 0.5,
         },
+        "search": {"scheduler": "none"},
         "stopping": {"rule": "none"},
         "resources": {"workers": {"min": 1, "max": 2, "resize_seconds": 3}},
     }
