@@ -33,7 +33,6 @@ Rows = dict[str, list[dict[str, Any]]]
 TIMES = {"wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
 ONE_TRIAL = {
     "search__trials": 1,
-    "search__scheduler": "none",
     "axes__objective__name": {"choice": ["autoregressive"], "role": "scientific"},
     "fixed__schedule__epochs": 8,
     "fixed__checkpoint__min_interval_seconds": 0,
@@ -124,12 +123,12 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def test_trials_of_two_workers_give_the_rows_of_one_worker(tiny_study: MakeStudy, tmp_path: Path) -> None:
-    output = quietly(tiny_study(search__trials=1, search__scheduler="none", resources={"workers": 2}), tmp_path / "two")
+    output = quietly(tiny_study(search__trials=1, resources={"workers": 2}), tmp_path / "two")
     assert "1 trial at once of 2 workers;" in output
     assert "validation" in output
     assert ends(tmp_path / "two/tiny") == {"completed": 2}
     assert legs(tmp_path / "two/tiny") == [("ended", None)] * 2
-    quietly(tiny_study(search__trials=1, search__scheduler="none"), tmp_path / "one")
+    quietly(tiny_study(search__trials=1), tmp_path / "one")
     one, two = rows(tmp_path / "one/tiny", "world_size"), rows(tmp_path / "two/tiny")
     assert {row.pop("world_size") for trial in two.values() for row in trial} == {2}
     assert list(one) == list(two)
@@ -161,7 +160,6 @@ def test_study_whose_trials_are_mostly_stopped_ends_by_itself(
 
     study = tiny_study(
         search__trials=3,
-        search__scheduler="none",
         fixed__schedule__epochs=6,
         resources={"workers": 2, "max_failures": max_failures},
     )
