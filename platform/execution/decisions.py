@@ -32,6 +32,7 @@ __all__ = [
     "StratumStopped",
     "StudyFinished",
     "Suggested",
+    "TrialDecided",
     "attempts",
     "read_decisions",
 ]
@@ -101,16 +102,24 @@ class CohortDrawn(_Line):
     size: int = Field(description="Configurations in it.")
 
 
-class RungDecided(_Line):
-    """What becomes of a trial that came to a rung, and why."""
+class TrialDecided(BaseModel):
+    """What becomes of one trial that came to a rung, and why."""
 
-    kind: Literal["rung"] = "rung"
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
     trial_id: str
-    stratum_label: str = Field(description="Stratum of the cohort; empty where the whole study is one.")
-    cohort: int
     rung: int = Field(description="From 0.")
     action: Literal["continue", "pause", "stop", "promote"]
     reason: str
+
+
+class RungDecided(_Line):
+    """What was decided in a cohort at one time: one line, for half of it would be another decision."""
+
+    kind: Literal["rung"] = "rung"
+    stratum_label: str = Field(description="Stratum of the cohort; empty where the whole study is one.")
+    cohort: int
+    decisions: tuple[TrialDecided, ...]
 
 
 class StratumStopped(_Line):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from crossover.platform.execution.decisions import CohortDrawn, Decision, RungDecided
+from crossover.platform.execution.decisions import CohortDrawn, Decision, RungDecided, TrialDecided
 from crossover.platform.search.planner_state import CohortState, StratumState, StudyState, TrialState
 from crossover.platform.search.schedulers import Cohort, Horizon, RungDecision, Scheduler
 
@@ -82,10 +82,9 @@ class CohortKeeper:
 
     def replay(self, line: RungDecided) -> None:
         """A decision that was taken before."""
-        seat = self._cohorts.get((line.stratum_label, line.cohort))
-        trial = self._state.trials.get(line.trial_id)
-        if seat is not None and trial is not None:
-            self._take(trial, seat, line)
+        if (seat := self._cohorts.get((line.stratum_label, line.cohort))) is not None:
+            for decided in line.decisions:
+                self._take(self._state.trials[decided.trial_id], seat, decided)
 
     def decide(self, trial: TrialState) -> None:
         """Decides the cohorts of a trial that has just changed."""
@@ -101,30 +100,26 @@ class CohortKeeper:
         cohort = seat.cohort
         if seat.is_over or (self._scheduler.synchronous and not cohort.is_settled):
             return
-        for decision in self._scheduler.decide(cohort) if cohort.num_paused else ():
-            self._carry_out(seat, decision)
+        if cohort.num_paused and (decisions := self._scheduler.decide(cohort)):
+            self._carry_out(seat, decisions)
         if cohort.is_settled and self._is_complete(seat):
             seat.is_over = True
             for standing in cohort.paused:
                 self._prune(self._state.trials[standing.trial_id], standing.held or "its cohort is over")
 
-    def _carry_out(self, seat: CohortState, decision: RungDecision) -> None:
-        trial = self._state.trials[decision.trial_id]
-        line = RungDecided(
-            trial_id=decision.trial_id,
-            stratum_label=seat.label,
-            cohort=seat.number,
-            rung=decision.rung,
-            action=decision.action,
-            reason=decision.reason,
+    def _carry_out(self, seat: CohortState, decisions: Sequence[RungDecision]) -> None:
+        decided = tuple(
+            TrialDecided(trial_id=d.trial_id, rung=d.rung, action=d.action, reason=d.reason) for d in decisions
         )
-        self._log(line)
-        self._take(trial, seat, line)
-        if trial.refused is not None and trial.state == "paused":
-            self._prune(trial, trial.refused)
-        self.update(trial)
+        self._log(RungDecided(stratum_label=seat.label, cohort=seat.number, decisions=decided))
+        for line in decided:
+            trial = self._state.trials[line.trial_id]
+            self._take(trial, seat, line)
+            if trial.refused is not None and trial.state == "paused":
+                self._prune(trial, trial.refused)
+            self.update(trial)
 
-    def _take(self, trial: TrialState, seat: CohortState, line: RungDecided) -> None:
+    def _take(self, trial: TrialState, seat: CohortState, line: TrialDecided) -> None:
         if line.action in ("continue", "promote"):
             seat.passed[trial.trial_id] = line.rung + 1
             seat.held.pop(trial.trial_id, None)
@@ -165,6 +160,3 @@ class CohortKeeper:
         cohort = CohortState(label, number, Cohort(size, horizon, first, self._repeats))
         self._cohorts[label, number] = cohort
         return cohort
-
-    def __iter__(self) -> Iterator[CohortState]:
-        return iter(self._cohorts.values())
