@@ -13,6 +13,7 @@ __all__ = ["drawing_mistakes", "sampler_mistakes"]
 
 _COMMON_AXES_ONLY = ("gp", "nsga2")
 _MAX_STRATA_NAMED = 3
+_MAX_COUNTED = 2_000  # a second
 _LEARNING = ("tpe", "gp", "nsga2", "coordinate_descent")
 
 
@@ -90,6 +91,11 @@ def _stratum_mistakes(study: Study, stratum: Stratum) -> Iterator[str]:
         return
     if draw is None:
         yield f"search.constraints: no configuration of stratum {stratum.label} keeps them: {_nearest(study, stratum)}"
+    elif (left := _few_left(study, stratum)) is not None:
+        yield (
+            f"search.trials = {study.search.trials}, but search.constraints leave {left} configurations of stratum "
+            f"{stratum.label}: lower it, or widen the bounds"
+        )
     elif study.search.sampler == "nsga2" and study.space.is_sampled(stratum):
         costs = {study.cost(stratum, settings).train_flops for settings in corners(study.space, stratum)}
         if len(costs) == 1:
@@ -97,6 +103,15 @@ def _stratum_mistakes(study: Study, stratum: Stratum) -> Iterator[str]:
                 f"search.sampler = nsga2 weighs the loss against FLOPs, and in stratum {stratum.label} every "
                 "configuration has the same: give it an axis such as model.size or schedule.epochs, or set tpe"
             )
+
+
+def _few_left(study: Study, stratum: Stratum) -> int | None:
+    """Configurations that are left of a stratum, where they are listed and fewer than are asked for."""
+    points = study.space.points(stratum) if study.search.constraints.given() else None
+    if points is None or len(points) > _MAX_COUNTED or not study.space.is_sampled(stratum):
+        return None
+    left = sum(study.allows(stratum, point) for point in points)
+    return left if left < study.num_configurations(stratum) else None
 
 
 def _nearest(study: Study, stratum: Stratum) -> str:

@@ -58,6 +58,7 @@ class Space:
         self._strata = self._make_strata()
         num_points = 0
         for stratum in self._strata:
+            self.nuisance(stratum)  # refuses too many conditions
             num_points += len(self.grid_points(stratum))
             if num_points > MAX_ALL_POINTS:
                 raise SpaceError(f"more than {MAX_ALL_POINTS} grid points over all strata: give the axes fewer values")

@@ -189,6 +189,14 @@ def test_stratum_with_nothing_left_is_an_error_before_anything_starts(constraint
         study(constraints=constraints)
 
 
+def test_more_trials_than_the_bounds_leave_are_an_error() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["axes"]["optimizer.learning_rate"] = {"choice": [1e-4, 1e-3], "role": "nuisance"}
+    document["search"] |= {"trials": 5, "constraints": {"num_params": "<= 500k"}}
+    with pytest.raises(StudyError, match=r"search\.trials = 5, but search\.constraints leave 4 configurations"):
+        study_of(document, "study bounded")
+
+
 @pytest.mark.parametrize(
     ("search", "axes", "says"),
     [

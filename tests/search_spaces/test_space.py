@@ -332,3 +332,10 @@ def test_grids_are_asked_of_the_source_where_there_is_no_number() -> None:
     source = Source()
     assert space.suggest(space.strata()[0], source, None) == {"layers": 4}
     assert source.asked == [("layers", (1, 2, 4))]
+
+
+def test_too_many_cases_of_conditions_are_refused_at_once() -> None:
+    switches = {f"s{i}": Axis(choice=[0, 1], role="nuisance") for i in range(14)}
+    rate = Axis(uniform=[0.0, 1.0], role="nuisance", when=dict.fromkeys(switches, 1))
+    with pytest.raises(SpaceError, match=r"more than 10,000 cases of conditions"):
+        Space({**switches, "rate": rate})
