@@ -14,19 +14,15 @@ rows already reported would silently vanish.
 
 from __future__ import annotations
 
-import fcntl
-import io
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -34,9 +30,10 @@ from numpy.typing import NDArray
 
 from crossover.trainers.checkpoint import Checkpoint, read_checkpoint
 from crossover.trainers.commit_files import CommitFiles, array_bytes
-from crossover.trainers.durable import TEMPORARY, durable_file, remove_folder, writing
+from crossover.trainers.durable import durable_file, remove_folder, writing
 from crossover.trainers.errors import RecordError
 from crossover.trainers.record import Commit, RecordPaths, TrialRecord, WindowFacts, evaluations_from_bytes
+from crossover.trainers.record_start import begin_record, lock_record, write_window_facts
 from crossover.trainers.rows import Evaluation, TrialEnd, TrialFacts
 from crossover.trainers.shards import owned_pieces
 from crossover.trainers.snapshot import HostBuffers, Snapshot
@@ -48,8 +45,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _ALONE = World()
-_LOCK_PATIENCE_SECONDS = 10.0
-_MAX_CHANGES = 4
 _FLUSHES_AT_ONCE = 8
 _BEST = "best"
 
@@ -138,13 +133,8 @@ class RecordWriter:
             raise
 
     def _open(self, facts: TrialFacts) -> None:
-        root = self.paths.root
-        if root.exists() and not root.is_dir():
-            raise RecordError(f"{root} is a file, and a run is recorded in a folder: name another one")
-        with writing(root):
-            root.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(root)
-        self.start(facts)
+        self._lock = lock_record(self.paths)
+        begin_record(self.paths, facts)
 
     def close(self) -> None:
         """Waits for the last commit.
@@ -169,53 +159,9 @@ class RecordWriter:
         if self._lock is not None:
             os.close(self._lock)
 
-    def start(self, facts: TrialFacts) -> None:
-        """Writes `trial.json`, or finds that it is there already.
-
-        Raises:
-            RecordError: the folder is another trial's, of other data, or holds something else.
-        """
-        existing = self.record.facts()
-        if existing is None:
-            self._refuse_other_things()
-            with writing(self.paths.facts):
-                durable_file(self.paths.facts, facts.model_dump_json(indent=2).encode())
-            return
-        for name in ("schema_version", "trial_id", "data_hash", "subset_hash"):
-            was, is_now = getattr(existing, name), getattr(facts, name)
-            if was != is_now:
-                changed = ", ".join(islice(_changed(existing.config, facts.config), _MAX_CHANGES))
-                raise RecordError(
-                    f"{self.paths.root} is the record of another trial ({name} {was}, this one has {is_now}"
-                    f"{changed and f'; {changed}'}): give this run another folder"
-                )
-
-    def _refuse_other_things(self) -> None:
-        """A run would leave its files among those of a study, or of anything else."""
-        own = {path.name for path in (self.paths.end, self.paths.commits, self.paths.best, self.paths.windows)}
-        names = sorted(path.name for path in self.paths.root.iterdir() if not path.name.startswith(TEMPORARY))
-        if others := [name for name in names if name not in own]:
-            raise RecordError(
-                f"{self.paths.root} is no run's folder (it holds {others[0]}): name a folder that does not exist yet, "
-                "or that of the run to go on with"
-            )
-
     def write_window_facts(self, validation: WindowFacts, test: WindowFacts) -> None:
         """Writes what the held-out windows are, once."""
-        self._by_main(lambda: self._write_window_facts(validation, test))
-
-    def _write_window_facts(self, validation: WindowFacts, test: WindowFacts) -> None:
-        if self.paths.window_facts.exists():
-            return
-        arrays = {
-            f"{split}_{name}": getattr(facts, name)
-            for split, facts in (("validation", validation), ("test", test))
-            for name in ("num_tokens", "num_bytes", "document")
-        }
-        content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **arrays)
-        with writing(self.paths.window_facts):
-            durable_file(self.paths.window_facts, content.getvalue())
+        self._by_main(lambda: write_window_facts(self.paths, validation, test))
 
     def restore(self) -> Restored | None:
         """The newest valid commit with a checkpoint, the same one on all workers; None if there never was one.
@@ -381,32 +327,3 @@ class RecordWriter:
     def _by_main(self, action: Callable[[], T]) -> T:
         """What `action` gives on worker 0, on all workers; its error too."""
         return self.world.from_main(cast("T", self.world.together(lambda: action() if self.world.is_main else None)))
-
-
-def _changed(was: Mapping[str, Any], is_now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Settings that differ, as `schedule.epochs is 3 there and 4 here`."""
-    for name in dict.fromkeys([*was, *is_now]):
-        then, now = was.get(name), is_now.get(name)
-        if isinstance(then, dict) and isinstance(now, dict):
-            yield from _changed(then, now, f"{prefix}{name}.")
-        elif then != now:
-            yield f"{prefix}{name} is {then} there and {now} here"
-
-
-def _lock(folder: Path) -> int:
-    descriptor = os.open(folder, os.O_RDONLY)
-    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
-    while not _try_lock(descriptor):
-        if time.monotonic() > deadline:
-            os.close(descriptor)
-            raise RecordError(f"{folder} is being written by another process: wait for it, or stop it first")
-        time.sleep(0.1)
-    return descriptor
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

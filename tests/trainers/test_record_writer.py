@@ -11,7 +11,7 @@ import pytest
 import record_examples as example
 import torch
 
-from crossover.trainers import durable, record_writer
+from crossover.trainers import durable, record_start
 from crossover.trainers.checkpoint import Checkpoint, read_tensors
 from crossover.trainers.errors import RecordError
 from crossover.trainers.record import TrialRecord
@@ -139,7 +139,7 @@ def test_damaged_facts_are_refused_by_name(folder: Path, content: str) -> None:
 
 
 def test_a_second_writer_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_writer, "_LOCK_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(record_start, "_LOCK_PATIENCE_SECONDS", 0.0)
     with (
         open_record(folder, example.facts()),
         pytest.raises(RecordError, match="being written by another process"),
@@ -191,6 +191,7 @@ def test_a_kill_between_any_two_operations_leaves_the_old_or_the_new_commit(
         with killed_after(survive, monkeypatch), pytest.raises(Killed):
             example.commit_rows(writer, 4, first=4)
             writer.wait()
+    assert TrialRecord(tmp_path).evaluations() in (example.rows(3), example.rows(4))
     with open_record(tmp_path, example.facts()) as writer:
         restored = writer.restore()
         assert restored is not None
