@@ -17,9 +17,10 @@ from crossover.trainers.errors import RecordError
 from crossover.trainers.record import RecordPaths, TrialRecord, WindowFacts
 from crossover.trainers.rows import TrialFacts
 
-__all__ = ["begin_record", "lock_record", "write_window_facts"]
+__all__ = ["begin_record", "find_begun", "lock_record", "write_window_facts"]
 
 _LOCK_PATIENCE_SECONDS = 10.0
+_SIGHT_PATIENCE_SECONDS = 30.0
 _MAX_CHANGES = 4
 
 
@@ -64,6 +65,22 @@ def begin_record(paths: RecordPaths, facts: TrialFacts) -> None:
                 f"{paths.root} is the record of another trial ({name} {was}, this one has {is_now}"
                 f"{changed and f'; {changed}'}): give this run another folder"
             )
+
+
+def find_begun(paths: RecordPaths, rank: int) -> None:
+    """Waits until worker `rank` sees what worker 0 began; a network's file system may take its time.
+
+    Raises:
+        RecordError: the workers do not share the folder.
+    """
+    deadline = time.monotonic() + _SIGHT_PATIENCE_SECONDS
+    while not paths.facts.exists():
+        if time.monotonic() > deadline:
+            raise RecordError(
+                f"worker {rank} does not see {paths.facts}, which worker 0 has: the workers of a trial write one "
+                "record together; set the storage to a folder that all machines share"
+            )
+        time.sleep(0.1)
 
 
 def write_window_facts(paths: RecordPaths, validation: WindowFacts, test: WindowFacts) -> None:

@@ -33,7 +33,7 @@ from crossover.trainers.commit_files import CommitFiles, array_bytes
 from crossover.trainers.durable import durable_file, remove_folder, writing
 from crossover.trainers.errors import RecordError
 from crossover.trainers.record import Commit, RecordPaths, TrialRecord, WindowFacts, evaluations_from_bytes
-from crossover.trainers.record_start import begin_record, lock_record, write_window_facts
+from crossover.trainers.record_start import begin_record, find_begun, lock_record, write_window_facts
 from crossover.trainers.rows import Evaluation, TrialEnd, TrialFacts
 from crossover.trainers.shards import owned_pieces
 from crossover.trainers.snapshot import HostBuffers, Snapshot
@@ -121,13 +121,15 @@ class RecordWriter:
         """Locks the folder, which is made if need be, and starts the record or finds that it is started.
 
         Raises:
-            RecordError: the folder cannot be written, is another trial's, or is being written by another process.
+            RecordError: the folder cannot be written, is another trial's, is being written by another process, or is
+                not the same one for all workers.
         """
         if self.in_background:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
             self._files.flushes = ThreadPoolExecutor(_FLUSHES_AT_ONCE, thread_name_prefix="flush")
         try:
             self._by_main(lambda: self._open(facts))
+            self.world.together(lambda: find_begun(self.paths, self.world.rank))
         except BaseException:
             self.release()
             raise
