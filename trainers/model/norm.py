@@ -1,7 +1,7 @@
 """RMSNorm that is quick on a CPU, where torch has no fused one.
 
 Forward and backward of [2048, 96] in float32 take 0.5 ms here and 1.0 ms by torch's; at 0.4M parameters that is a tenth
-of a step. Elsewhere torch's is fused, and is used.
+of a step. Elsewhere, and where it is compiled, torch's is fused, and is used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalized x, float32; sharding may give the weight in bfloat16."""
         weight = self.weight.float()
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return functional.rms_norm(x.float(), weight.shape, weight, _EPSILON)
         normalized: Tensor = _CpuRMSNorm.apply(x.float(), weight)  # type: ignore[no-untyped-call]
         return normalized
