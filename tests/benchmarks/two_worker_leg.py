@@ -37,7 +37,13 @@ STUDY = {
     "search": {"sampler": "random", "trials": NUM_TRIALS, "scheduler": "none"},
     "resources": {"workers": 2},
 }
-PHASES = ("leg given", "controller's process", "workers' processes", "loop begins", "loop ends", "leg over")
+PHASES = {  # moments of a leg in their order; the controller is started and has imported before it starts workers
+    "given": "leg given",
+    "workers": "workers' processes start",
+    "begins": "loop begins",
+    "ends": "loop ends",
+    "over": "leg over",
+}
 
 
 def stamp(folder: str, name: str, **times: float) -> None:
@@ -110,11 +116,9 @@ def run_crossover(folder: Path) -> None:
         begins = time.time()
         end = TrialEnd(stop_reason="completed", stop_evidence="nothing was to be trained")
         if ray.train.get_context().get_world_rank() == 0:
-            processes = {process.cmdline()[0]: process for process in psutil.Process().parent().children()}
-            controller = next(p for title, p in processes.items() if "TrainController" in title)
-            started = {"controller": controller.create_time(), "workers": psutil.Process().create_time()}
             durable_file(run.directory / "end.json", end.model_dump_json().encode())
-            stamp(stamps, run.directory.name, begins=begins, ends=time.time(), **started)
+            started = psutil.Process().create_time()
+            stamp(stamps, run.directory.name, workers=started, begins=begins, ends=time.time())
         return LegEnd("ended", end)
 
     run_study(study_of(STUDY, "overhead"), storage=folder, console=Console(file=io.StringIO()), train=train)
@@ -157,14 +161,13 @@ def measure(arm: str) -> list[dict[str, float]]:
 
 def phase_rows(trials: list[dict[str, float]]) -> list[dict[str, Any]]:
     """Mean seconds between one moment of a leg and the next."""
-    names = ("given", "controller", "workers", "begins", "ends", "over")
     return [
         {
-            "what": f"{PHASES[number]} -> {PHASES[number + 1]}",
+            "what": f"{PHASES[before]} -> {PHASES[after]}",
             "trials": len(trials),
             "mean seconds": statistics.mean(trial[after] - trial[before] for trial in trials),
         }
-        for number, (before, after) in enumerate(itertools.pairwise(names))
+        for before, after in itertools.pairwise(PHASES)
     ]
 
 
