@@ -149,10 +149,12 @@ def open_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Worl
 
 
 def _take_gpu(local_rank: int) -> None:
+    """Every worker of a machine with too few GPUs raises, so that the one that speaks for it is among them."""
     num_gpus = torch.cuda.device_count()
-    if local_rank >= num_gpus:
+    num_workers = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
+    if num_workers > num_gpus:
         raise ConfigError(
-            f"worker {local_rank} of this machine finds {num_gpus} {'GPU' if num_gpus == 1 else 'GPUs'}, and each "
-            f"worker needs its own: start {num_gpus} workers a machine, or set execution.device to cpu"
+            f"{num_workers} workers were started on a machine with {num_gpus} {'GPU' if num_gpus == 1 else 'GPUs'}, "
+            f"and each needs its own: start {num_gpus} a machine, or set execution.device to cpu"
         )
     torch.cuda.set_device(local_rank)

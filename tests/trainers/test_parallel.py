@@ -8,6 +8,7 @@ from typing import Any
 import loop_examples as example
 import parallel_worker as worker
 import pytest
+import torch
 from parallel_examples import run_workers
 
 from crossover.trainers.loop import train
@@ -35,6 +36,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 MASKS = MDM | {"regularization.dropout": 0.0, "model.num_layers": 1}
 DROPOUT = AR | {"model.num_layers": 1, "evaluation.ratio": 2.5}
+BFLOAT16 = {"execution.precision": "bfloat16"}
 STOPPED_AT = 7
 
 # Float32 sums in another order differ in the last digits. Muon rounds the gradient to bfloat16 before it makes it
@@ -106,6 +108,8 @@ def two(tiny_corpus: Path, workplace: Path) -> Results:
         "left_for_four": job("left_for_four", EXACT | MDM, stop=[STOPPED_AT, "interrupted"]),
         "other_batch": job("other_batch", EXACT | AR | {"schedule.batch_size": 3}),
     }
+    if any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+        jobs["bfloat16"] = job("bfloat16", EXACT | AR | BFLOAT16)
     return run_workers(2, jobs, workplace)
 
 
@@ -207,6 +211,33 @@ def test_workers_say_to_one_another_what_they_have(two: Results) -> None:
         assert found["sum"] == [1.0, 2.0]
         assert found["gather"] == [10.0, 11.0]
         assert found["rows"] == [4 * rank, 4 * rank + 4]
+
+
+def test_two_workers_in_bfloat16_come_close_to_one(tiny_corpus: Path, two: Results, workplace: Path) -> None:
+    if "bfloat16" not in two:
+        pytest.skip("needs a processor with bfloat16 arithmetic")
+    expected = rows(run_alone(tiny_corpus, workplace / "bfloat16-alone", EXACT | AR | BFLOAT16))
+    found = rows(workplace / "bfloat16")
+    assert {row.precision for row in found} == {"bfloat16"}
+    for name in ("train_loss", "val_loss"):
+        values = [getattr(row, name) for row in expected]
+        assert [getattr(row, name) for row in found] == pytest.approx(values, rel=1e-3), name
+
+
+@pytest.mark.slow
+def test_compiled_and_recomputed_blocks_are_sharded_too(
+    alone: dict[str, Path], tiny_corpus: Path, tmp_path: Path
+) -> None:
+    compiled = {"execution.compile": "on"}
+    jobs: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, (settings, how) in list(SETTINGS.items())[:3]:
+        keywords = {"directory": str(tmp_path / name), "settings": EXACT | settings | how | compiled}
+        jobs[name] = ("train_until", {"corpus": str(tiny_corpus), **keywords})
+    found = run_workers(2, jobs, tmp_path)
+    if "error" in found["ar-adamw"][0]:
+        pytest.skip(found["ar-adamw"][0]["error"])
+    for name in jobs:
+        assert_same_numbers(tmp_path / name, alone[name], TOLERANCE[SETTINGS[name][0]["optimizer.name"]], world_size=2)
 
 
 @pytest.mark.slow
