@@ -74,13 +74,6 @@ class CommitFiles:
     _last: Commit | None = None
     _kept: dict[int, Commit] | None = None
 
-    def begin(self, number: int) -> None:
-        """Makes the empty folder of commit `number`; worker 0 does, before any writes."""
-        with writing(self.paths.commit(number)):
-            place = self._place(number)
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
-
     def write(self, snapshot: Snapshot) -> None:
         """Writes this worker's share; on worker 0 the commit is in place after it.
 
@@ -133,6 +126,9 @@ class CommitFiles:
     def _write_commit(self, snapshot: Snapshot) -> None:
         place = self._place(snapshot.number)
         try:
+            if self.world_size == 1:
+                shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True, exist_ok=True)
             shards = {path: digest_of(path) for path in self._write_tensors(place, snapshot)}
             shards |= self._shares_of_others(snapshot.number)
             windows, best = self._write_windows(snapshot), self._write_best(snapshot)

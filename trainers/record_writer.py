@@ -214,8 +214,8 @@ class RecordWriter:
         Raises:
             RecordError: this commit or the one before it could not be written; what was committed before stands.
         """
+        self.wait()
         number, self._next_number = self._next_number, self._next_number + 1
-        self._or_never_again(lambda: self._begin(number))
         snapshot = self._snapshot(number, evaluations, checkpoint, window_nats or {}, best)
         if best is not None:
             self._best_step = best[0]
@@ -244,11 +244,6 @@ class RecordWriter:
             durable_file(self.paths.end, end.model_dump_json(indent=2).encode())
             for number in self.paths.commit_numbers()[1:]:
                 remove_folder(self.paths.commit(number))
-
-    def _begin(self, number: int) -> None:
-        self._settle()
-        if self.world.is_main:
-            self._files.begin(number)
 
     def _or_never_again(self, action: Callable[[], None]) -> None:
         """All workers do a part of a commit; once one has failed, rows may lack their windows: none may follow."""
