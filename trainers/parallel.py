@@ -1,8 +1,8 @@
 """How a model is spread over workers, in fixed order: recompute, compile, shard. The model knows nothing of it.
 
-Objectives call `model.hidden` and `model.logits` and never `model.forward`, several times a step, with losses in chunks.
-So a step's whole loss is one call of `Parallel`, the root module of FSDP: what lies outside of the blocks (table, last
-norm, head, tied or not) is gathered once before it and its gradients are reduced once after its backward pass.
+Objectives call methods of the model (`hidden`, `nats_sum`) and never its `forward`. So the whole loss of a forward pass
+is one call of `Parallel`, the root module of FSDP: what lies outside of the blocks (table, last norm, head, tied or
+not) is gathered once before it and its gradients are reduced once after its backward pass.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def parallelize(model: Transformer, execution: ExecutionConfig, runtime: Runtime
     """Prepares `model` in place; its parameters are DTensors afterwards where there are several workers.
 
     Args:
-        model: on the processor, with its initial weights, the same on every worker.
+        model: on the processor, whole, with its initial weights, the same on every worker.
         execution: what to recompute, and how many replicas.
         runtime: device, precision, and whether to compile.
         world: the workers.
@@ -81,7 +81,7 @@ def parallelize(model: Transformer, execution: ExecutionConfig, runtime: Runtime
 
 
 def _recomputed(forward: Callable[..., Tensor], selective: bool) -> Callable[..., Tensor]:
-    """`forward`, which keeps its inputs only, or also what matrix products and attention gave, for the backward pass."""
+    """`forward`, which keeps for its backward pass its inputs only, or also what products and attention gave."""
     keep: dict[str, Any] = {}
     if selective:
         keep["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
