@@ -75,7 +75,7 @@ def _cpu_attention_backward(
     size = max(_CACHED_SCORES * torch.get_num_threads() // length**2, 1)
     p_SLL, dp_SLL = (q_PLC.new_empty(min(size, num_pairs), length, length) for _ in range(2))
     hidden_LL = q_PLC.new_full((length, length), -torch.inf).triu(1) if causal else None
-    dq_PLC, dk_PLC, dv_PLC = (torch.empty_like(q_PLC) for _ in range(3))
+    dq_PLC, dk_PLC, dv_PLC = (q_PLC.new_empty(q_PLC.shape) for _ in range(3))  # empty_like would keep strides
     for start in range(0, num_pairs, size):
         pairs = slice(start, start + size)
         q_SLC, k_SLC, dy_SLC = q_PLC[pairs], k_PLC[pairs], dy_PLC[pairs]

@@ -10,12 +10,14 @@ from crossover.trainers.model import attention
 from crossover.trainers.model.attention import attend
 
 
-def example(length: int, heads: int = 3, kv_heads: int = 3, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
+def example(
+    length: int, heads: int = 3, kv_heads: int = 3, dtype: torch.dtype = torch.bfloat16, num: int = 2
+) -> list[Tensor]:
     """Queries, keys, values as projections give them: heads inside of positions."""
     random = torch.Generator().manual_seed(length)
     return [
-        torch.randn(2, length, num, 16, generator=random).to(dtype).transpose(1, 2)
-        for num in (heads, kv_heads, kv_heads)
+        torch.randn(num, length, count, 16, generator=random).to(dtype).transpose(1, 2)
+        for count in (heads, kv_heads, kv_heads)
     ]
 
 
@@ -68,9 +70,14 @@ def test_the_operator_splits_heads_as_the_cache_wants_and_gives_the_same(
         torch.testing.assert_close(ours, expected, rtol=0.02, atol=1e-3)
 
 
-def test_the_operator_keeps_the_rules_of_torch() -> None:
-    arguments = (*(x.requires_grad_() for x in example(256)), True)
-    torch.library.opcheck(attention._cpu_attention, arguments)
+@pytest.mark.parametrize(("num", "heads"), [(2, 3), (1, 3), (2, 1)])
+def test_the_operator_keeps_the_rules_of_torch(num: int, heads: int) -> None:
+    tensors = [x.requires_grad_() for x in example(64, heads, heads, num=num)]
+    torch.library.opcheck(attention._cpu_attention, (*tensors, True))
+    y = attention._cpu_attention(*tensors, True)
+    torch.library.opcheck(
+        attention._cpu_attention_backward, (torch.ones_like(y), *tensors, True), test_utils="test_faketensor"
+    )
 
 
 def test_dropout_of_weights_acts() -> None:

@@ -6,8 +6,10 @@ import warnings
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from crossover.trainers.config import ModelConfig, RegularizationConfig
+from crossover.trainers.device import _missing_for_compilation
 from crossover.trainers.model.shapes import shape_of
 from crossover.trainers.model.transformer import Transformer
 
@@ -229,3 +231,43 @@ def test_long_sequences_and_evaluation_under_autocast_agree_with_float32() -> No
             evaluated = model.hidden(tokens, causal=True)
     assert (trained - exact).norm() / exact.norm() < 0.03
     assert (evaluated - exact).norm() / exact.norm() < 0.03
+
+
+def with_compiled_blocks(backend: str, **config: object) -> Transformer:
+    torch.compiler.reset()
+    counters.clear()
+    model = make_model(init_std=0.1, **config)
+    for block in model.blocks:
+        block.forward = torch.compile(block.forward, backend=backend)  # type: ignore[method-assign]
+    return model
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_blocks_are_compiled_a_few_times_whatever_rows_come(causal: bool) -> None:
+    model = with_compiled_blocks("eager")
+    for num_rows in (3, 2, 7, 5, 4):
+        for is_trained in (True, False):
+            for num_valid in (256,) if causal else (256, 200):
+                valid_BL = None if num_valid == 256 else (torch.arange(256) < num_valid).expand(num_rows, -1)
+                with torch.set_grad_enabled(is_trained), torch.autocast("cpu", torch.bfloat16):
+                    model.hidden(some_tokens(num_rows, 256), causal=causal, valid_BL=valid_BL)
+    assert not counters["graph_break"]
+    # Two for the first and for other numbers of rows, times with gradient or not, times with padding or not.
+    assert counters["stats"]["unique_graphs"] == (4 if causal else 8)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_missing_for_compilation(torch.device("cpu")) is not None, reason="there is no compiler here")
+@pytest.mark.parametrize("causal", [True, False])
+def test_compiled_blocks_agree(causal: bool) -> None:
+    plain, compiled = make_model(init_std=0.1), with_compiled_blocks("inductor")
+    for num_rows in (2, 1):
+        with torch.autocast("cpu", torch.bfloat16):
+            states = [model.hidden(some_tokens(num_rows, 256), causal=causal) for model in (plain, compiled)]
+        assert (states[1] - states[0]).norm() < 0.02 * states[0].norm()
+        gradients = [
+            torch.autograd.grad(h.logsumexp(-1).sum(), list(model.blocks.parameters()))
+            for h, model in zip(states, (plain, compiled), strict=True)
+        ]
+        for expected, found in zip(*gradients, strict=True):
+            assert (found - expected).norm() < 0.05 * expected.norm()
