@@ -242,6 +242,7 @@ def with_compiled_blocks(backend: str, **config: object) -> Transformer:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [True, False])
 def test_blocks_are_compiled_a_few_times_whatever_rows_come(causal: bool) -> None:
     model = with_compiled_blocks("eager")
