@@ -3,8 +3,8 @@
 One JSONL file a driver attempt, never rewritten: a new attempt opens a new file, so a line torn by a kill is always the
 last of its file, and a file is never written by two processes. Lines outlive the process at once, and the machine
 before they have an effect: a suggestion, and what is decided at a rung, have none until a leg starts, and the end of
-a leg is in the trial's own record, so these wait for the next line's flush (4 ms where it was measured, a fifth of a
-trivial leg).
+a leg or of a trial is in the trial's own record, so these wait for the next line's flush (4 ms where it was measured, a
+fifth of a trivial leg).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = [
     "StratumStopped",
     "StudyFinished",
     "Suggested",
+    "TrialClosed",
     "TrialDecided",
     "attempts",
     "read_decisions",
@@ -122,6 +123,15 @@ class RungDecided(_Line):
     decisions: tuple[TrialDecided, ...]
 
 
+class TrialClosed(_Line):
+    """A trial that waited was ended by the driver: pruned, out of budget, or given up."""
+
+    kind: Literal["closed"] = "closed"
+    trial_id: str
+    reason: StopReason
+    evidence: str
+
+
 class StratumStopped(_Line):
     """A stratum has spent its share: its running trials are asked to end, what waits in it ends, nothing starts."""
 
@@ -154,12 +164,13 @@ Decision = Annotated[
     | LegStarted
     | LegEnded
     | RungDecided
+    | TrialClosed
     | StratumStopped
     | StopRequested
     | StudyFinished,
     Field(discriminator="kind"),
 ]
-_WITHOUT_EFFECT = (Suggested, CohortDrawn, LegEnded, RungDecided)
+_WITHOUT_EFFECT = (Suggested, CohortDrawn, LegEnded, RungDecided, TrialClosed)
 _ADAPTER: TypeAdapter[Decision] = TypeAdapter(Decision)
 
 

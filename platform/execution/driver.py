@@ -128,6 +128,14 @@ class StudyDriver:
         evidence = self.budget.exhausted()
         if evidence is not None and self.stop_reason is None:
             self.request_stop("budget", evidence)
+        if self.stop_reason is None:
+            self._stop_strata()
+
+    def _stop_strata(self) -> None:
+        """Asks the trials of strata whose share of the budget is spent."""
+        for trial_id, evidence in self.planner.stop_exhausted():
+            ray.get(self.control.request_stop.remote(trial_id, "budget", evidence))
+            self.view.say(f"stopping {self.view.trial(trial_id).name}: {evidence}")
 
 
 def _budget_words(budget: Budget) -> str:
@@ -135,6 +143,8 @@ def _budget_words(budget: Budget) -> str:
     seconds = duration(budget.spent_seconds)
     if budget.wall_seconds is not None:
         seconds += f" of {duration(budget.wall_seconds)}"
+    if budget.device_hours is not None:
+        seconds += f", {budget.spent_device_hours:.3g} of {budget.device_hours:.3g} device-hours"
     return f"{flops} FLOPs, {seconds} spent"
 
 

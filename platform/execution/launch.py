@@ -25,6 +25,7 @@ from crossover.platform.execution.decisions import (
     DecisionLog,
     StudyFinished,
     Suggested,
+    TrialClosed,
     attempts,
 )
 from crossover.platform.execution.display import StudyDisplay
@@ -39,9 +40,8 @@ from crossover.platform.execution.results import RecordResults
 from crossover.platform.execution.trial import make_trainable
 from crossover.platform.execution.tune_searcher import TuneSearcher
 from crossover.platform.execution.view import StudyView
-from crossover.platform.search.budget import Budget, attempt_seconds
 from crossover.platform.search.planner import Planner
-from crossover.platform.search.study_plan import plan_of
+from crossover.platform.search.study_plan import budget_of, plan_of
 from crossover.platform.search.warm_start import warm_start_of
 from crossover.platform.study import Study
 from crossover.platform.study_model import WorkerRange
@@ -104,14 +104,14 @@ class _Attempt:
         self._results = RecordResults(folder.path)
         self._view = StudyView.of(study)
         self._view.replay(decisions, folder.path, driver_alive=False)
-        self._budget = Budget(study.budget.flops, study.budget.wall_seconds, attempt_seconds(history))
+        self._budget = budget_of(study, history)
         for trial in self._view.trials:
             self._budget.note(trial.trial_id, self._results.outcome(trial.trial_id).flops)
         warm_start = warm_start_of(study, corpus.manifest.content_hash, folder.path)
         if warm_start is not None:
             self._say(str(warm_start))
         plan = plan_of(study, corpus.manifest.content_hash, warm_start)
-        self._planner = Planner(plan, self._results, self._decide, slots=0, history=decisions)
+        self._planner = Planner(plan, self._results, self._decide, slots=0, history=decisions, budget=self._budget)
 
     def run(self) -> int:
         if not self._planner.has_work:
@@ -159,6 +159,8 @@ class _Attempt:
         self._log.append(line)
         if isinstance(line, Suggested):
             self._view.made(line)
+        elif isinstance(line, TrialClosed):
+            self._view.closed(line)
 
     def _nothing_to_do(self, why: str) -> int:
         self._say(f"study {self._study.name} {why}: {self._folder.path}")

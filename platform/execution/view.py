@@ -17,6 +17,7 @@ from crossover.platform.execution.decisions import (
     StopRequested,
     StudyFinished,
     Suggested,
+    TrialClosed,
 )
 from crossover.platform.study import Study
 from crossover.trainers.record import TrialRecord
@@ -202,6 +203,12 @@ class StudyView:
         if line.stratum_label in self.strata:
             self.strata[line.stratum_label].trials[line.trial_id] = trial
         return trial
+
+    def closed(self, line: TrialClosed) -> None:
+        """The driver ended a trial that waited."""
+        trial = self._trials[line.trial_id]
+        trial.state = "failed" if line.reason == "failed" else "done"
+        trial.stop_reason, trial.evidence, trial.fraction = line.reason, line.evidence, 1.0
 
     def replay(self, decisions: Iterable[Decision], study_dir: Path, *, driver_alive: bool) -> None:
         """Takes up what is on disk: decisions first, then what the trials' records say themselves."""

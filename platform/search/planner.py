@@ -24,6 +24,7 @@ from crossover.platform.execution.decisions import (
     RungDecided,
     StratumStopped,
     Suggested,
+    TrialClosed,
 )
 from crossover.platform.search.budget import Budget
 from crossover.platform.search.plan import Finished, Leg, LegStatus, Outcome, Plan, Results, Wait
@@ -75,7 +76,9 @@ class Planner:
         self._incomplete: dict[tuple[str, int], None] = {}
         self._told_to_stop: set[str] = set()
         self._stopped = False
+        self._replaying = True
         self._replay(history)
+        self._replaying = False
 
     @property
     def live(self) -> tuple[str, ...]:
@@ -178,7 +181,7 @@ class Planner:
         trial_id = trial.trial_id
         outcome = outcome or self._results.outcome(trial_id)
         if not outcome.ended and (ending := self._ending(trial)) is not None:
-            self._results.close(trial_id, *ending)
+            self._write_end(trial, *ending)
             outcome = self._results.outcome(trial_id)
         trial.outcome = outcome
         self._budget.note(trial_id, outcome.flops)
@@ -201,8 +204,13 @@ class Planner:
         return None
 
     def _close(self, trial: TrialState, reason: StopReason, evidence: str) -> None:
-        self._results.close(trial.trial_id, reason, evidence)
+        self._write_end(trial, reason, evidence)
         self._settle(trial)
+
+    def _write_end(self, trial: TrialState, reason: StopReason, evidence: str) -> None:
+        if not self._replaying:  # what is closed then was decided in an earlier attempt, and its log is closed too
+            self._log(TrialClosed(trial_id=trial.trial_id, reason=reason, evidence=evidence))
+        self._results.close(trial.trial_id, reason, evidence)
 
     def _tell(self, stratum: StratumState, number: int) -> None:
         repeats = stratum.configurations[number]

@@ -13,6 +13,7 @@ from crossover.platform.execution.decisions import (
     LegEnded,
     RungDecided,
     Suggested,
+    TrialClosed,
 )
 from crossover.platform.search.budget import Budget
 from crossover.platform.search.plan import Finished, Leg, Outcome, Plan
@@ -29,7 +30,7 @@ AXES = {
     "objective.name": Axis(choice=("ar", "mdm"), role="scientific"),
     "rate": Axis(log_uniform=(1e-4, 1e-1), role="nuisance"),
 }
-UNFLUSHED = (Suggested, CohortDrawn, LegEnded, RungDecided)
+UNFLUSHED = (Suggested, CohortDrawn, LegEnded, RungDecided, TrialClosed)
 """Lines that wait for the next one to be flushed: a machine that dies may lose those at the end."""
 
 
