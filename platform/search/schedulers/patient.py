@@ -36,7 +36,7 @@ class PatientHalving(CohortHalving):
     def choose(self, group: Group, rung: int, waiting: Sequence[Configuration]) -> Mapping[Key, str]:
         """The best, and those that are kept."""
         chosen = dict(super().choose(group, rung, waiting))
-        newcomers = [c for c in waiting if c.key not in chosen and any(m.is_undecided for m in c.paused)]
+        newcomers = [c for c in waiting if c.key not in chosen and _may_be_kept(c, rung)]
         passed = [c for c in group.configurations if c.passed > rung or c.key in chosen]
         if newcomers and passed:
             cut = max(c.value_at(rung) for c in passed)
@@ -70,6 +70,11 @@ class PatientHalving(CohortHalving):
             went_on = sorted((c for c in group.configurations if c.passed > rung), key=lambda c: c.rank(rung))
             flops += sum(c.flops_at(rung + 1) - c.flops_at(rung) for c in went_on[self.places(group, rung) :])
         return flops
+
+
+def _may_be_kept(configuration: Configuration, rung: int) -> bool:
+    """It is new at the rung, and has a value there."""
+    return any(m.is_undecided for m in configuration.paused) and math.isfinite(configuration.value_at(rung))
 
 
 def _low(configuration: Configuration) -> float:

@@ -1,0 +1,145 @@
+"""What each rule adds to cohort halving: patience, brackets, the median, and promotion by arrival."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from paper_studies import AXES, Paper, uniform
+
+from crossover.platform.execution.decisions import LegStarted, Suggested
+from crossover.platform.search.rungs import Horizon, num_useful_rungs, rung_epochs
+from crossover.platform.search.schedulers import Cohort, SchedulerSettings, get_scheduler
+from crossover.platform.search.schedulers.hyperband import bracket_sizes
+
+ONE = {"rate": AXES["rate"]}
+
+
+def late_winner(trial_id: str, tokens: float) -> float:
+    """Three in ten start far behind, and fall for longer."""
+    if uniform(trial_id, "slow") < 0.3:
+        return 1.0 + 0.2 * uniform(trial_id) + 3.0 * (tokens / 250) ** -0.45
+    return 1.6 + 0.2 * uniform(trial_id) + 0.8 * (tokens / 250) ** -0.9
+
+
+def completed(paper: Paper) -> list[str]:
+    return [trial_id for trial_id, (reason, _) in paper.results.ends.items() if reason == "completed"]
+
+
+def spent(paper: Paper) -> float:
+    return sum(paper.results.outcome(trial_id).flops for trial_id in paper.trial_ids())
+
+
+def test_patience_keeps_the_late_winner_that_halving_stops() -> None:
+    kwargs = {"axes": ONE, "trials": 18, "settings": SchedulerSettings(eta=3, first_epoch=1.0)}
+    papers = {rule: Paper(scheduler=rule, **kwargs) for rule in ("cohort_halving", "patient_halving", "none")}  # type: ignore[arg-type]
+    for paper in papers.values():
+        paper.results.curve = late_winner
+        paper.run()
+    reference = papers["none"]
+    best = min(completed(reference), key=lambda i: reference.results.outcome(i).value or math.inf)
+    assert papers["cohort_halving"].results.ends[best][0] == "pruned"
+    assert papers["patient_halving"].results.ends[best][0] == "completed"
+    assert spent(papers["patient_halving"]) < 0.6 * spent(reference)
+    kept = [str(d[5]) for d in papers["patient_halving"].decisions() if "kept below the cut" in str(d[5])]
+    assert any("its curve may come to" in reason for reason in kept)
+
+
+def test_no_patience_is_halving_at_every_rung() -> None:
+    kwargs = {"axes": ONE, "trials": 27}
+    papers = [
+        Paper(scheduler="patient_halving", settings=SchedulerSettings(patience_fraction=0.0), **kwargs),  # type: ignore[arg-type]
+        Paper(scheduler="cohort_halving", **kwargs),  # type: ignore[arg-type]
+    ]
+    for paper in papers:
+        paper.results.curve = late_winner
+        paper.run()
+    assert set(completed(papers[0])) == set(completed(papers[1]))
+    assert papers[0].results.seen == papers[1].results.seen
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5])
+def test_kept_trials_stay_within_their_share_of_the_flops(fraction: float) -> None:
+    paper = Paper(
+        scheduler="patient_halving", axes=ONE, trials=27, settings=SchedulerSettings(patience_fraction=fraction)
+    )
+    paper.results.curve = late_winner
+    paper.run()
+    rungs = get_scheduler("patient_halving").rungs(Cohort(27, paper.horizon), 0)
+    kept = 0.0
+    for trial_id in paper.trial_ids():
+        going = [d for d in paper.decisions() if d[3] == trial_id and d[4] == "promote"]
+        for _, _, rung, _, _, reason in going:
+            if "kept below the cut" in str(reason):
+                assert isinstance(rung, int)
+                here = paper.horizon.tokens(rungs[rung])
+                there = paper.horizon.tokens([*rungs, paper.horizon.max_epochs][rung + 1])
+                kept += 6.0 * (min(there, paper.results.seen[trial_id]) - here)
+    assert 0 < kept <= fraction * spent(paper) * 1.05  # the cost of a leg is estimated before it runs
+
+
+def test_brackets_share_the_configurations_and_cost_about_the_same() -> None:
+    assert bracket_sizes(143, 3, 5) == (81, 34, 15, 8, 5)  # table 1 of arXiv 1603.06560
+    for size in range(1, 60):
+        for brackets in range(1, 5):
+            sizes = bracket_sizes(size, 3, brackets)
+            assert sum(sizes) == size
+            assert list(sizes) == sorted(sizes, reverse=True)
+
+
+def test_hyperband_trains_some_configurations_without_any_rung() -> None:
+    paper = Paper(scheduler="hyperband", axes=ONE, trials=27).run()
+    legs = [line for line in paper.log if isinstance(line, LegStarted)]
+    first = {line.trial_id for line in legs if line.leg == 1}
+    assert len(first) == 27
+    undecided = first - {str(decision[3]) for decision in paper.decisions()}
+    assert undecided
+    assert all(paper.results.ends[i][0] == "completed" for i in undecided)
+
+
+def test_median_lets_the_better_half_go_on_at_each_rung() -> None:
+    paper = Paper(scheduler="median", axes=ONE, trials=8).run()
+    for rung, entered in ((0, 8), (1, 4), (2, 2)):
+        decisions = [d for d in paper.decisions() if d[2] == rung]
+        assert len(decisions) == entered
+        assert sum(d[4] == "promote" for d in decisions) == entered // 2
+    assert len(completed(paper)) == 1
+
+
+def test_promotion_by_arrival_does_not_wait_for_the_last() -> None:
+    paper = Paper(scheduler="asynchronous_halving", axes=ONE, trials=27, slots=1).run()
+    legs = [line.leg for line in paper.log if isinstance(line, LegStarted)]
+    assert legs.index(2) < 26
+    assert len(paper.results.ends) == 27
+    assert "pruned" in {reason for reason, _ in paper.results.ends.values()}
+
+
+def test_ray_asha_compares_across_strata_and_loses_the_slow_one() -> None:
+    paper = Paper(scheduler="asha", trials=12, slots=24)
+    paper.results.curve = lambda i, tokens: (3.0 if "mdm" in i else 1.0) + 100 / tokens + uniform(i)
+    paper.run()
+    slow = {line.trial_id for line in paper.log if isinstance(line, Suggested) and "mdm" in line.stratum_label}
+    assert not slow & set(completed(paper))
+    assert completed(paper)
+
+
+HORIZON = Horizon(unique_tokens=1_000, max_epochs=81.0, first_evaluation=1.0, evaluation_ratio=1.25)
+
+
+def test_rungs_are_counted_down_from_the_last_epoch_unless_the_first_is_set() -> None:
+    near = [HORIZON.evaluation_near(epochs) for epochs in (3, 9, 27)]
+    assert list(rung_epochs(HORIZON, 3, None)) == near
+    assert list(rung_epochs(HORIZON, 3, None, at_most=1)) == near[-1:]
+    assert list(rung_epochs(HORIZON, 3, 3.0, at_most=1)) == near[:1]
+    assert list(rung_epochs(HORIZON, 3, 1.0)) == [1.0, *near]
+
+
+def test_rungs_before_the_first_evaluation_are_left_out() -> None:
+    late = Horizon(unique_tokens=1_000, max_epochs=81.0, first_evaluation=10.0, evaluation_ratio=1.25)
+    assert list(rung_epochs(late, 3, None)) == [late.evaluation_near(27)]
+    assert list(rung_epochs(Horizon(1_000, 2.0, 1.0, 2.0), 3, None)) == []
+
+
+@pytest.mark.parametrize(("size", "eta", "rungs"), [(1, 3, 0), (2, 3, 1), (3, 3, 1), (4, 3, 2), (27, 3, 3), (28, 3, 4)])
+def test_rungs_end_where_one_configuration_is_left(size: int, eta: int, rungs: int) -> None:
+    assert num_useful_rungs(size, eta) == rungs
