@@ -115,7 +115,9 @@ class _Attempt:
 
     def run(self) -> int:
         if not self._planner.has_work:
-            return self._nothing_to_do("is finished")
+            if (evidence := self._planner.spent) is None:
+                return self._nothing_to_do("is finished")
+            return self._nothing_to_do(f"has no budget left ({evidence}); to go on, raise it")
         if (evidence := self._budget.exhausted()) is not None:
             return self._nothing_to_do(f"has no budget left ({evidence}); to go on, raise it")
         interrupts = Interrupts()

@@ -93,8 +93,13 @@ class Planner:
     @property
     def has_work(self) -> bool:
         """Whether a leg could start, or a trial waits to be decided, had it a slot and nobody stopped the planner."""
-        ready = any(not self._state.is_stopped(t) for state in _READY for t in self._state.of(state).values())
-        return ready or any(self._is_wanting(stratum) for stratum in self._state.strata.values())
+        return any(self._has_work(stratum) for stratum in self._state.strata.values() if not self._spent(stratum))
+
+    @property
+    def spent(self) -> str | None:
+        """Which stratum had work and has no budget for it, with the numbers; None: none."""
+        strata = self._state.strata.values()
+        return next((why for s in strata if (why := self._spent(s)) is not None and self._has_work(s)), None)
 
     def next_leg(self) -> Leg | Wait | Finished:
         """The leg to start now; it counts as running from here on."""
@@ -287,11 +292,11 @@ class Planner:
             return self._complete(self._state.strata[label], number, self._plan.repeats, "search")
         if self._cohorts.draws_sets:
             return any(self._draw_cohort(stratum) for stratum in self._strata_to_draw())
-        candidates = [stratum for stratum in self._state.strata.values() if stratum.is_open]
+        candidates = [stratum for stratum in self._state.strata.values() if stratum.may_draw]
         return any(self._draw(stratum) for stratum in sorted(candidates, key=lambda s: len(s.configurations)))
 
     def _strata_to_draw(self) -> list[StratumState]:
-        return [s for s in self._state.strata.values() if s.is_open and s.is_between_cohorts]
+        return [s for s in self._state.strata.values() if s.may_draw and s.is_between_cohorts]
 
     def _draw_cohort(self, stratum: StratumState) -> bool:
         """Draws the next cohort of a stratum, or what is left of one whose drawing was cut off."""
@@ -325,9 +330,15 @@ class Planner:
                 return settings
         return None
 
+    def _spent(self, stratum: StratumState) -> str | None:
+        return stratum.stopped or self._budget.exhausted(stratum.label)
+
+    def _has_work(self, stratum: StratumState) -> bool:
+        ready = (trial for state in _READY for trial in self._state.of(state).values())
+        waits = any(label == stratum.label for trial in ready for label, _ in trial.places)
+        return waits or self._is_wanting(stratum)
+
     def _is_wanting(self, stratum: StratumState) -> bool:
-        if stratum.stopped is not None:
-            return False
         if stratum.is_open or any(label == stratum.label for label, _ in self._incomplete):
             return True
         best = self._best(stratum)

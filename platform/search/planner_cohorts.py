@@ -139,7 +139,7 @@ class CohortKeeper:
         if self._scheduler.synchronous:
             return True
         strata = self._state.strata
-        return not any(s.is_open for s in (strata.values() if seat.label == _STUDY else [strata[seat.label]]))
+        return not any(s.may_draw for s in (strata.values() if seat.label == _STUDY else [strata[seat.label]]))
 
     def _seat(self, trial: TrialState, seat: CohortState) -> None:
         if seat not in trial.seats:

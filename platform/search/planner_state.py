@@ -112,8 +112,12 @@ class StratumState:
     @property
     def is_open(self) -> bool:
         """More configurations are wanted."""
-        wanted = len(self.configurations) < self.plan.num_configurations
-        return wanted and not self.exhausted and self.stopped is None
+        return len(self.configurations) < self.plan.num_configurations and not self.exhausted
+
+    @property
+    def may_draw(self) -> bool:
+        """More configurations are wanted, and paid for."""
+        return self.is_open and self.stopped is None
 
     @property
     def is_between_cohorts(self) -> bool:
