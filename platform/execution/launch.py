@@ -181,6 +181,8 @@ class _Attempt:
         reason = "every trial has ended"
         if driver.stop_reason == "budget" and self._view.stopping:
             reason = self._view.stopping
+        elif (evidence := self._planner.spent) is not None:
+            reason = evidence
         log.append(StudyFinished(reason=reason))
         failed = sum(trial.state == "failed" for trial in self._view.trials)
         words = f"; {failed} of {len(self._view.trials)} trials failed" if failed else ""

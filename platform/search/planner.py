@@ -13,8 +13,7 @@ have ended, so that what a sampler knows does not depend on the order of arrival
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterable
 
 from crossover.platform.execution.decisions import (
     CohortDrawn,
@@ -29,9 +28,9 @@ from crossover.platform.execution.decisions import (
 from crossover.platform.search.budget import Budget
 from crossover.platform.search.plan import Finished, Leg, LegStatus, Outcome, Plan, Results, Wait
 from crossover.platform.search.planner_cohorts import CohortKeeper
+from crossover.platform.search.planner_draws import Drawer
 from crossover.platform.search.planner_state import State, StratumState, StudyState, TrialState
 from crossover.platform.search.schedulers import Reached
-from crossover.search_spaces import Scalar
 from crossover.trainers.rows import StopReason
 
 __all__ = ["MAX_FAILURES", "Planner"]
@@ -41,7 +40,6 @@ MAX_FAILURES = 1
 
 _READY: tuple[State, ...] = ("interrupted", "promoted", "waiting", "paused")
 _HELD: tuple[State, ...] = ("interrupted", "promoted", "paused")
-_DRAWS = 2_000  # before a stratum counts as having no more; the last of 100 points is missed once in 2 * 10^8
 
 
 class Planner:
@@ -73,7 +71,7 @@ class Planner:
         self.slots = slots
         self._state = StudyState(plan.strata, plan.repeats)
         self._cohorts = CohortKeeper(self._state, plan.scheduler, plan.repeats, log, self._close)
-        self._incomplete: dict[tuple[str, int], None] = {}
+        self._draws = Drawer(plan, self._state, self._cohorts, log, lambda line: self._settle(self._add(line)))
         self._told_to_stop: set[str] = set()
         self._stopped = False
         self._replaying = True
@@ -158,12 +156,7 @@ class Planner:
                 self._replay_leg(self._state.trials[line.trial_id], line)
         for trial in self._state.trials.values():
             self._settle(trial)
-        self._incomplete = {
-            (stratum.label, number): None
-            for stratum in self._state.strata.values()
-            for number, repeats in stratum.configurations.items()
-            if len(repeats) < self._plan.repeats
-        }
+        self._draws.after_replay()
 
     def _replay_leg(self, trial: TrialState, line: LegStarted | LegEnded) -> None:
         if isinstance(line, LegStarted):
@@ -252,10 +245,10 @@ class Planner:
         while True:
             if (trial := self._ready()) is not None:
                 return trial
-            if self._suggest():
+            if self._draws.suggest():
                 continue
             self._cohorts.decide_all()
-            if self._ready() is None and not self._suggest() and not self._confirm():
+            if self._ready() is None and not self._draws.suggest() and not self._draws.confirm():
                 return None
 
     def _ready(self) -> TrialState | None:
@@ -265,7 +258,7 @@ class Planner:
                 if not self._state.is_stopped(trial):
                     return trial
         waiting = [s for s in self._state.strata.values() if s.waiting and s.stopped is None]
-        if not waiting or self._is_drawing():
+        if not waiting or self._draws.is_drawing():
             return None
         stratum = min(waiting, key=lambda s: s.started)
         return self._state.trials[next(iter(stratum.waiting))]
@@ -281,114 +274,13 @@ class Planner:
         self._cohorts.update(trial)
         return Leg(trial.suggested, trial.legs, self._cohorts.until_tokens(trial))
 
-    def _is_drawing(self) -> bool:
-        """Nothing starts before what is to be drawn together is drawn, so that all strata begin together."""
-        return bool(self._incomplete) or (self._cohorts.draws_sets and bool(self._strata_to_draw()))
-
-    def _suggest(self) -> bool:
-        """Makes the trials of new configurations; False where there are none to make."""
-        for label, number in list(self._incomplete):  # a kill between the lines of one configuration
-            del self._incomplete[label, number]
-            return self._complete(self._state.strata[label], number, self._plan.repeats, "search")
-        if self._cohorts.draws_sets:
-            return any(self._draw_cohort(stratum) for stratum in self._strata_to_draw())
-        candidates = [stratum for stratum in self._state.strata.values() if stratum.may_draw]
-        return any(self._draw(stratum) for stratum in sorted(candidates, key=lambda s: len(s.configurations)))
-
-    def _strata_to_draw(self) -> list[StratumState]:
-        return [s for s in self._state.strata.values() if s.may_draw and s.is_between_cohorts]
-
-    def _draw_cohort(self, stratum: StratumState) -> bool:
-        """Draws the next cohort of a stratum, or what is left of one whose drawing was cut off."""
-        first = stratum.drawn
-        wanted = min(first + stratum.plan.cohort_size, stratum.plan.num_configurations)
-        while len(stratum.configurations) < wanted and self._draw(stratum):
-            pass
-        size = len(stratum.configurations) - first
-        if size:
-            line = CohortDrawn(stratum_label=stratum.label, number=len(stratum.cohorts), first=first, size=size)
-            self._log(line)
-            self._cohorts.drawn(line)
-        return size > 0
-
-    def _draw(self, stratum: StratumState) -> bool:
-        settings = self._new_settings(stratum)
-        if settings is None:
-            # A sampler that has nothing to suggest may have more once what runs has a result.
-            stratum.exhausted = len(stratum.told) == len(stratum.configurations)
-            return False
-        number = len(stratum.configurations)
-        stratum.settings[number] = settings
-        return self._complete(stratum, number, self._plan.repeats, "search")
-
-    def _new_settings(self, stratum: StratumState) -> Mapping[str, Scalar] | None:
-        for attempt in range(_DRAWS):
-            settings = stratum.plan.searcher.suggest(len(stratum.configurations), attempt)
-            if settings is None:
-                return None
-            if stratum.plan.identify(settings, 0)[0] not in stratum.first_trials:
-                return settings
-        return None
-
     def _spent(self, stratum: StratumState) -> str | None:
         return stratum.stopped or self._budget.exhausted(stratum.label)
 
     def _has_work(self, stratum: StratumState) -> bool:
         ready = (trial for state in _READY for trial in self._state.of(state).values())
         waits = any(label == stratum.label for trial in ready for label, _ in trial.places)
-        return waits or self._is_wanting(stratum)
-
-    def _is_wanting(self, stratum: StratumState) -> bool:
-        if stratum.is_open or any(label == stratum.label for label, _ in self._incomplete):
-            return True
-        best = self._best(stratum)
-        return best is not None and len(stratum.configurations[best]) < self._plan.final_repeats
-
-    def _confirm(self) -> bool:
-        """Makes further repeats of the best configuration of a stratum whose search is over."""
-        for stratum in self._state.strata.values():
-            best = self._best(stratum) if stratum.stopped is None else None
-            if best is not None and len(stratum.configurations[best]) < self._plan.final_repeats:
-                return self._complete(stratum, best, self._plan.final_repeats, "confirm")
-        return False
-
-    def _best(self, stratum: StratumState) -> int | None:
-        """Number of the best configuration on validation; the earliest of equals. None while the search goes on.
-
-        Only the seeds of the search count, so that the choice stands whatever its confirmation brings.
-        """
-        if stratum.is_open or stratum.unended:
-            return None
-        if stratum.best is None:
-            searched = {
-                number: [trial_id for repeat, trial_id in repeats.items() if repeat < self._plan.repeats]
-                for number, repeats in stratum.configurations.items()
-            }
-            means = [(mean, n) for n, ids in searched.items() if (mean := self._state.mean(ids)) is not None]
-            stratum.best = min(means)[1] if means else None
-        return stratum.best
-
-    def _complete(
-        self, stratum: StratumState, number: int, wanted: int, purpose: Literal["search", "confirm"]
-    ) -> Literal[True]:
-        settings = stratum.settings[number]
-        for repeat in range(wanted):
-            if repeat in stratum.configurations.get(number, {}):
-                continue
-            trial_id, config_hash = stratum.plan.identify(settings, repeat)
-            line = Suggested(
-                trial_id=trial_id,
-                number=number,
-                stratum=dict(stratum.plan.settings),
-                stratum_label=stratum.plan.label,
-                settings=dict(settings),
-                repeat=repeat,
-                config_hash=config_hash,
-                purpose=purpose,
-            )
-            self._log(line)
-            self._settle(self._add(line))
-        return True
+        return waits or self._draws.is_wanting(stratum)
 
     def _add(self, line: Suggested) -> TrialState:
         trial, stratum = self._state.add(line), self._state.strata[line.stratum_label]

@@ -21,6 +21,7 @@ from crossover.platform.execution.decisions import (
     LegEnded,
     LegStarted,
     StopRequested,
+    StratumStopped,
     StudyFinished,
     Suggested,
     read_decisions,
@@ -163,7 +164,7 @@ def test_study_in_which_everything_fails_has_no_result(tiny_study: MakeStudy, tm
 
 @pytest.mark.slow
 def test_spent_budget_ends_what_runs_and_starts_nothing_new(tiny_study: MakeStudy, tmp_path: Path) -> None:
-    study = tiny_study(fixed__schedule__epochs=2000, search__trials=4, budget={"flops": 2e9})
+    study = tiny_study(fixed__schedule__epochs=2000, search__trials=4, budget={"flops": 2e9, "split": "shared"})
     code, output = quietly(study, tmp_path)
     study_dir = tmp_path / "tiny"
     assert code == DONE, output
@@ -205,3 +206,19 @@ def test_interrupted_study_goes_on_and_ends_with_the_same_rows(tiny_study: MakeS
     assert quietly(study, tmp_path / "b")[0] == DONE
     assert reasons(study_dir) == ["completed"] * 4
     assert rows(study_dir) == rows(tmp_path / "b/tiny")
+
+
+@pytest.mark.slow
+def test_stratum_that_spent_its_share_ends_and_the_other_is_trained_on(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    shares = {"objective=autoregressive": 0.001, "objective=masked_diffusion": 0.999}
+    study = tiny_study(fixed__schedule__epochs=200, search__trials=1, budget={"flops": 1e12, "split": shares})
+    code, output = quietly(study, tmp_path)
+    assert code == DONE, output
+    ends = {
+        s.stratum_label: record(tmp_path / "tiny", trial_id).end() for trial_id, s in made(tmp_path / "tiny").items()
+    }
+    found = {label: end and (end.stop_reason, "of budget.flops" in end.stop_evidence) for label, end in ends.items()}
+    assert found["objective=autoregressive"] == ("budget", True)
+    assert found["objective=masked_diffusion"] in {("completed", False), ("overfit", False)}
+    spent = [line.stratum_label for line in read_decisions(study_dir) if isinstance(line, StratumStopped)]
+    assert spent == ["objective=autoregressive"]
