@@ -12,7 +12,8 @@ READY := $(VENV)/.installed
 STUDY ?= quickstart
 STORAGE ?= runs
 PACKAGES := platform search_spaces trainers
-BENCHMARKS ?= data_share objective_step leg_overhead study_throughput
+BENCHMARKS ?= data_share objective_step leg_overhead study_throughput checkpoint_stall trainer_speed fsdp two_worker_leg \
+  searcher_time samplers
 
 .PHONY: help demo setup test test-all check format lint types bench schema report clean
 
@@ -61,6 +62,7 @@ types: $(READY)  ## Check types, strictly
 	$(BIN)/mypy -p crossover
 
 bench: $(READY)  ## Run the benchmarks; tables on the screen, rows in build/benchmarks (BENCHMARKS="...": some of them)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@for name in $(BENCHMARKS); do $(BIN)/python tests/benchmarks/$$name.py; done
 
 schema: $(READY)  ## Write the JSON Schema of a study, for editors
