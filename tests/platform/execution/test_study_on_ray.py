@@ -214,9 +214,8 @@ def test_stratum_that_spent_its_share_ends_and_the_other_is_trained_on(tiny_stud
     study = tiny_study(fixed__schedule__epochs=200, search__trials=1, budget={"flops": 1e12, "split": shares})
     code, output = quietly(study, tmp_path)
     assert code == DONE, output
-    ends = {
-        s.stratum_label: record(tmp_path / "tiny", trial_id).end() for trial_id, s in made(tmp_path / "tiny").items()
-    }
+    study_dir = tmp_path / "tiny"
+    ends = {line.stratum_label: record(study_dir, trial_id).end() for trial_id, line in made(study_dir).items()}
     found = {label: end and (end.stop_reason, "of budget.flops" in end.stop_evidence) for label, end in ends.items()}
     assert found["objective=autoregressive"] == ("budget", True)
     assert found["objective=masked_diffusion"] in {("completed", False), ("overfit", False)}
