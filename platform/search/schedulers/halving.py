@@ -65,8 +65,8 @@ class SetScheduler(Scheduler):
         """
         raise NotImplementedError
 
-    def refusal(self, group: Group, rung: int, place: int) -> str:
-        """Why the waiting configuration at that place, from 1, stays."""
+    def refusal(self, group: Group, rung: int) -> str:
+        """Why those that are not chosen stay."""
         raise NotImplementedError
 
     def _decide_group(self, group: Group) -> list[RungDecision]:
@@ -74,14 +74,14 @@ class SetScheduler(Scheduler):
         for rung in range(len(group.rungs)):
             waiting = group.at(rung)
             chosen = self.choose(group, rung, waiting) if waiting else {}
+            refusal = self.refusal(group, rung) if len(chosen) < len(waiting) else ""
             for place, configuration in enumerate(waiting, start=1):
                 reason = chosen.get(configuration.key)
-                held = self.refusal(group, rung, place) if reason is None else ""
                 for member in configuration.paused:
                     if reason is not None:
                         decisions.append(RungDecision(member.trial_id, rung, "promote", reason))
                     elif member.is_undecided:
-                        decisions.append(RungDecision(member.trial_id, rung, "pause", held))
+                        decisions.append(RungDecision(member.trial_id, rung, "pause", f"{refusal}; place {place}"))
             if chosen:
                 break
         return decisions
@@ -111,9 +111,9 @@ class CohortHalving(SetScheduler):
         words = f"best so far {configuration.value_at(rung):.4f} bits/byte"
         return f"{self._where(group, rung)}, place {place} of those that wait: {words}"
 
-    def refusal(self, group: Group, rung: int, place: int) -> str:
-        """It is not among the best."""
-        return f"{self._where(group, rung)}, place {place} of those that wait"
+    def refusal(self, group: Group, rung: int) -> str:
+        """They are not among the best."""
+        return self._where(group, rung)
 
     def _where(self, group: Group, rung: int) -> str:
         number, places = len(group.configurations), self.places(group, rung)

@@ -34,8 +34,8 @@ class MedianScheduler(SetScheduler):
             if c.value_at(rung) <= cut and any(member.is_undecided for member in c.paused)
         }
 
-    def refusal(self, group: Group, rung: int, place: int) -> str:
-        """It is worse than the median."""
+    def refusal(self, group: Group, rung: int) -> str:
+        """They are worse than the median."""
         return f"rung {rung + 1} (epoch {group.rungs[rung]:.3g}): worse than the median {self._cut(group, rung):.4f}"
 
     def _cut(self, group: Group, rung: int) -> float:

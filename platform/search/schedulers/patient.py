@@ -43,9 +43,9 @@ class PatientHalving(CohortHalving):
             chosen |= self._kept(group, rung, newcomers, chosen, cut)
         return chosen
 
-    def refusal(self, group: Group, rung: int, place: int) -> str:
-        """Nor can it be expected to overtake, or others are more likely to."""
-        return f"{super().refusal(group, rung, place)}, and it is not kept for its curve"
+    def refusal(self, group: Group, rung: int) -> str:
+        """Nor can they be expected to overtake, or others are more likely to."""
+        return f"{super().refusal(group, rung)}, and it is not kept for its curve"
 
     def _kept(
         self, group: Group, rung: int, newcomers: Sequence[Configuration], chosen: Mapping[Key, str], cut: float
