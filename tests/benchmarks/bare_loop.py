@@ -12,6 +12,8 @@ from crossover.trainers.device import resolve
 from crossover.trainers.model.shapes import shape_of
 from crossover.trainers.model.transformer import Transformer
 from crossover.trainers.optim import build_optimizer, clip_gradients
+from crossover.trainers.parallel import parallelize
+from crossover.trainers.world import World
 
 __all__ = ["BareLoop", "random_batch"]
 
@@ -20,7 +22,7 @@ class BareLoop:
     """Model, objective, optimizer and averaged weights of a configuration, and one step of them.
 
     Args:
-        config: What is trained; its execution section chooses precision and threads.
+        config: What is trained, and how by its execution section.
         vocabulary: Its size is the size of the head.
     """
 
@@ -28,12 +30,13 @@ class BareLoop:
         torch.manual_seed(config.seed)
         self.config = config
         self.shape = shape_of(config.model, vocabulary.num_input_tokens, vocabulary.num_output_tokens)
+        self.runtime = resolve(config.execution, self.shape.num_params_active)
+        self.runtime.activate()
         self.model = Transformer(self.shape, config.regularization)
+        parallelize(self.model, config.execution, self.runtime, World())
         self.objective = objectives.build(config, vocabulary)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.averages = AveragedWeights(self.model, config.averaging.horizon_fraction)
-        self.runtime = resolve(config.execution, self.shape.num_params_active)
-        self.runtime.activate()
         self.generator = torch.Generator().manual_seed(config.seed)
         self.num_steps = 0
 

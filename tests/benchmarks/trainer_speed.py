@@ -52,9 +52,6 @@ def configuration(objective: str, size: str, threads: int, compiled: bool = Fals
 def our_step(config: TrialConfig, vocabulary: Vocabulary, batch: Batch) -> Step:
     """A step of ours."""
     loop = BareLoop(config, vocabulary)
-    if loop.runtime.compile:
-        for block in loop.model.blocks:
-            block.forward = torch.compile(block.forward)  # type: ignore[method-assign]
     return lambda: loop.step(batch)
 
 

@@ -166,6 +166,17 @@ class TestObjectiveContract:
         logits = 8 * LENGTH * objective.evaluation_passes(50) * objective.evaluation_head_fraction(LENGTH)
         assert sum(rows) == pytest.approx(logits, rel=0.01)
 
+    @pytest.mark.gpu
+    def test_a_gpu_gives_the_loss_and_the_scores_of_the_processor(self, objective: Objective) -> None:
+        batch, windows = make_batch(), make_windows()
+        losses, scores = [], []
+        for device in ("cpu", "cuda"):
+            model = make_model().to(device)
+            losses.append(objective.training_loss(model, batch, generator(3)).nats.item())
+            scores.append(objective.window_nats(model, windows, num_masks=2, seed=0).nats_WM)
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+        np.testing.assert_allclose(scores[1], scores[0], rtol=1e-4)
+
 
 class TestRegistry:
     def test_both_objectives_are_there(self) -> None:

@@ -100,7 +100,7 @@ def _probabilities(h_ND: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, Ten
     On a CPU they are made in smaller pieces, which are still in its cache when softmax reads them, in one place that
     is used again: fresh memory would cost twice the time.
     """
-    chunks = _chunks(len(h_ND), _in_tiles(max(2 * weight_VD.shape[1], _rows_of_few(weight_VD))))
+    chunks = _chunks(len(h_ND), _in_tiles(max(2 * weight_VD.shape[1], 2 * _TILE, _rows_of_few(weight_VD))))
     if h_ND.device.type != "cpu":
         for rows in chunks:
             yield rows, torch.softmax(h_ND[rows] @ weight_VD.T, dim=1)

@@ -85,3 +85,22 @@ def test_dropout_of_weights_acts() -> None:
     torch.manual_seed(0)
     dropped = attend(*(x.requires_grad_() for x in tensors), None, causal=True, dropout=0.5)
     assert (dropped.double() - exact(tensors, None, True)[0]).norm() > 0.1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("kv_heads", [3, 1])
+def test_it_is_what_the_formula_says_on_a_gpu(causal: bool, kv_heads: int) -> None:
+    tensors = example(256, kv_heads=kv_heads)
+    on_gpu = found([x.cuda() for x in tensors], None, causal)
+    for ours, expected in zip(on_gpu, exact(tensors, None, causal), strict=True):
+        assert (ours.cpu().double() - expected).norm() < 0.015 * expected.norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("causal", [True, False])
+def test_unpadded_attention_on_a_gpu_takes_the_flash_kernel(causal: bool) -> None:
+    leaves = [x.cuda().requires_grad_() for x in example(256)]
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+        attend(*leaves, None, causal=causal, dropout=0.0).sum().backward()
+    assert leaves[0].grad is not None

@@ -171,7 +171,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_logits_of_a_large_vocabulary_never_exist_whole(precision: torch.dtype) -> None:
-    num, outputs, width = 512, 131_072, 16
+    num, outputs, width = 1024, 131_072, 16
     h_ND, weight_VD, tokens_N, scale_N = example(num, outputs, width)
     leaves = [h_ND.requires_grad_(), weight_VD.requires_grad_()]
     with Largest() as trained:
@@ -182,3 +182,32 @@ def test_logits_of_a_large_vocabulary_never_exist_whole(precision: torch.dtype) 
         nats_of_each(*leaves, tokens_N)
     assert outputs * width <= trained.num <= num * outputs // 4
     assert scored.num <= num * outputs // 4
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.01)])
+def test_chunks_on_a_gpu_cost_and_teach_what_the_whole_does(
+    precision: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(head._FEW, "cuda", 1)
+    args = example(700, outputs=5000)
+    with torch.autocast("cuda", torch.bfloat16, enabled=precision == torch.bfloat16):
+        parts = in_chunks(*(x.cuda() for x in args))
+    for found, expected in zip(parts, whole(*args), strict=True):
+        assert distance(found.cpu(), expected) < tolerance
+
+
+@pytest.mark.gpu
+def test_logits_on_a_gpu_take_the_memory_of_a_chunk() -> None:
+    num, outputs, width = 16_384, 131_072, 256
+    random = torch.Generator("cuda").manual_seed(0)
+    h_ND = torch.randn(num, width, generator=random, device="cuda", requires_grad=True)
+    weight_VD = torch.randn(outputs, width, generator=random, device="cuda", requires_grad=True)
+    tokens_N = torch.randint(outputs, (num,), generator=random, device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    with torch.autocast("cuda", torch.bfloat16):
+        cost = weighted_nats(h_ND, weight_VD, tokens_N)
+    cost.backward()
+    assert torch.cuda.max_memory_allocated() - before < num * outputs  # half of the logits in bfloat16

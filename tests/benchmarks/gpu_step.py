@@ -1,0 +1,96 @@
+"""Optimizer steps of a dense model of 1B on one GPU: tokens a second, share of its peak (MFU), and memory.
+
+MFU is by the FLOPs that the algorithm needs: causal scores once, logits at masked positions only, nothing for what is
+computed again. A GPU with 80 GB takes batches of 8 sequences of 2,048 tokens, or more with activation checkpointing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import torch
+from bare_loop import BareLoop, random_batch
+from harness import Goal, medians_in_turn, publish
+
+from crossover.trainers.config import TrialConfig, config_from_dotted
+from crossover.trainers.data import Vocabulary
+from crossover.trainers.device import peak_memory_bytes
+from crossover.trainers.flops import device_peak_flops, mfu, training_flops_per_token
+
+OBJECTIVES = ("autoregressive", "masked_diffusion")
+NUM_LAYERS, WIDTH = 18, 2048
+GOAL = 0.5
+
+
+def configuration(objective: str, options: argparse.Namespace) -> TrialConfig:
+    """1B parameters in matrix products, bfloat16."""
+    return config_from_dotted(
+        {
+            "data.corpus": "none",
+            "data.unique_tokens": options.length,
+            "data.sequence_length": options.length,
+            "model.num_layers": NUM_LAYERS,
+            "model.width": WIDTH,
+            "objective.name": objective,
+            "schedule.epochs": 1,
+            "schedule.batch_size": options.batch_size,
+            "execution.device": "cuda",
+            "execution.precision": "bfloat16",
+            "execution.compile": options.compile,
+            "execution.activation_checkpointing": options.activation_checkpointing,
+        }
+    )
+
+
+def measured(objective: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One row: the median of groups of steps, each waited for at its end."""
+    config, vocabulary = configuration(objective, options), Vocabulary(options.text_tokens)
+    loop, batch = BareLoop(config, vocabulary), random_batch(config, vocabulary)
+
+    def steps() -> None:
+        for _ in range(options.steps):
+            loop.step(batch)
+        torch.cuda.synchronize()
+
+    seconds = medians_in_turn({"": steps}, options.repeats, warm_ups=2)[""] / options.steps
+    tokens_per_second = batch.num_tokens / seconds
+    flops_per_token = training_flops_per_token(loop.shape, loop.objective, options.length)
+    name = loop.runtime.description
+    return {
+        "objective": objective,
+        "device": name,
+        "parameters": loop.shape.num_params_active,
+        "outputs": vocabulary.num_output_tokens,
+        "batch": f"{options.batch_size} x {options.length}",
+        "compile": options.compile,
+        "recomputed": options.activation_checkpointing,
+        "step, ms": 1e3 * seconds,
+        "tokens/s": tokens_per_second,
+        "MFU": mfu(flops_per_token, tokens_per_second, device_peak_flops(name, "bfloat16")),
+        "peak memory, GB": peak_memory_bytes(loop.runtime.device) / 1e9,
+        "repeats": options.repeats,
+    }
+
+
+def main() -> None:
+    """Measure both objectives, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch-size", type=int, default=8, help="sequences a step")
+    parser.add_argument("--length", type=int, default=2048, help="tokens a sequence")
+    parser.add_argument("--text-tokens", type=int, default=50_256, help="vocabulary without the separator")
+    parser.add_argument("--compile", choices=("on", "off"), default="on")
+    parser.add_argument("--activation-checkpointing", choices=("none", "selective", "full"), default="none")
+    parser.add_argument("--steps", type=int, default=5, help="steps of a measured group")
+    parser.add_argument("--repeats", type=int, default=5, help="groups, of which the median counts")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("gpu_step needs a CUDA device, and torch sees none")
+    rows = [measured(objective, options) for objective in OBJECTIVES]
+    goals = [Goal(f"MFU, {row['objective']}", row["MFU"], at_least=GOAL) for row in rows if row["MFU"] is not None]
+    publish("gpu_step", rows, goals)
+
+
+if __name__ == "__main__":
+    main()
