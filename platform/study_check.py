@@ -7,17 +7,19 @@ them while they are few, so a study that starts does not meet an impossible conf
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 
 from crossover.platform.study_effects import ignored_settings
-from crossover.platform.study_model import Study
+from crossover.platform.study_model import Study, WorkerRange
 from crossover.platform.study_scheduler_check import budget_mistakes, scheduler_mistakes
 from crossover.platform.study_search_check import drawing_mistakes, sampler_mistakes
 from crossover.platform.study_settings import LEAVES, near_setting, value_mistake
 from crossover.search_spaces import Axis, Scalar, Space, SpaceError, Stratum, corners, pair_corners
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.errors import ConfigError
+from crossover.trainers.shares import check_shares
 
 __all__ = ["structure_mistakes", "study_mistakes"]
 
@@ -178,7 +180,9 @@ def _combination_mistakes(study: Study, space: Space) -> list[str]:
 
 def _worker_mistakes(study: Study, configs: Sequence[TrialConfig]) -> Iterator[str]:
     """Fewest workers, or the only number of them, that cannot share a batch or hold whole replicas."""
-    workers = study.resources.workers.min
+    if (given := study.resources.given_workers) is None:
+        return
+    workers = given.min
     for size in sorted({config.schedule.batch_size for config in configs}):
         if size % workers:
             yield (
@@ -191,6 +195,23 @@ def _worker_mistakes(study: Study, configs: Sequence[TrialConfig]) -> Iterator[s
                 f"fixed.execution.replicas = {replicas}, but {workers} workers cannot hold {replicas} whole copies of "
                 "the model: set one of them so that the workers are a multiple of the replicas"
             )
+    yield from _micro_batch_mistakes(given, configs)
+
+
+def _micro_batch_mistakes(workers: WorkerRange, configs: Sequence[TrialConfig]) -> Iterator[str]:
+    """Of the numbers of workers that share a batch, those whose shares are no whole number of micro-batches."""
+    shared = {(config.schedule.batch_size, config.execution): config for config in configs}
+    for (size, execution), config in shared.items():
+        if execution.micro_batch_size is None:
+            continue
+        replicas = execution.replicas
+        counts = range(workers.min, min(workers.max, size) + 1)
+        for count in (count for count in counts if size % count == 0 and count % replicas == 0):
+            try:
+                check_shares(config, count, num_sequences=sys.maxsize, num_windows=sys.maxsize)
+            except ConfigError as error:
+                yield f"resources.workers: with {count}, {error}"
+                break
 
 
 def _settings_to_try(space: Space) -> Iterator[tuple[Stratum, Mapping[str, Scalar]]]:

@@ -1,8 +1,9 @@
 """What a configuration may cost, and what it costs: counted before it runs, so that none starts that may not.
 
 Constraints are written as people say them: `constraints: {num_params: <= 5M, train_flops: <= 1e13}`. Parameters and
-FLOPs are counted exactly. Memory is an estimate of the tensors that one unsharded worker holds at once, in float32
-unless the precision is set to bfloat16; what the process, its libraries and the allocator take comes on top.
+FLOPs are counted exactly. Memory is an estimate of the tensors that a worker holds at once, in float32 unless the
+precision is set to bfloat16; what the process, its libraries and the allocator take comes on top. A constraint is on
+one unsharded worker; how many workers share a trial is decided by the same estimate.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from crossover.trainers.model.shapes import ModelShape
     from crossover.trainers.objectives import Objective
 
-__all__ = ["Constraints", "Cost", "cost_of"]
+__all__ = ["Constraints", "Cost", "Memory", "cost_of", "memory_of"]
 
 _UNITS = {
     "": 1,
@@ -143,9 +144,62 @@ def cost_of(config: TrialConfig) -> Cost:
     sequences = num_training_steps(config.schedule, num_sequences) * config.schedule.batch_size
     tokens = sequences / num_sequences * unique
     flops = tokens * training_flops_per_token(shape, objective, length)
-    return Cost(
-        shape.num_params_total, flops, _state_bytes(config, shape) + _activation_bytes(config, shape, objective)
+    return Cost(shape.num_params_total, flops, memory_of(config).total_bytes)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Estimated memory of one worker at the peak of a step.
+
+    Attributes:
+        state_bytes: What is held all the time: weights, gradients, moments and averages, or the worker's shards.
+        gathered_bytes: Whole weights and gradients that several workers have for a while: of what lies outside of the
+            blocks and of two blocks, the running and the next one.
+        activation_bytes: What a forward pass keeps for its backward pass.
+    """
+
+    state_bytes: int
+    gathered_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.state_bytes + self.gathered_bytes + self.activation_bytes
+
+
+def memory_of(config: TrialConfig, workers: int = 1) -> Memory:
+    """What each worker of a trial holds.
+
+    Args:
+        config: Of the trial.
+        workers: How many share its batch, and in each replica its state; a multiple of `execution.replicas`.
+
+    Raises:
+        ConfigError: the model has no such shape.
+    """
+    from crossover.trainers.data.vocabulary import BYTES
+    from crossover.trainers.model.shapes import shape_of
+    from crossover.trainers.objectives import build
+
+    shape = shape_of(config.model, BYTES.num_input_tokens, BYTES.num_output_tokens)
+    shards = max(1, workers // config.execution.replicas)
+    return Memory(
+        -(-_state_bytes(config, shape) // shards),
+        _gathered_bytes(config, shape) if workers > 1 else 0,
+        _activation_bytes(config, shape, build(config, BYTES), workers),
     )
+
+
+def _gathered_bytes(config: TrialConfig, shape: ModelShape) -> int:
+    """Weights in the type of the products; the gradient of one group in it, and in float32 to be reduced."""
+    low, block = _low(config), shape.num_params_layer
+    rest = shape.num_params_with_embeddings - shape.num_layers * block
+    return low * (rest + 2 * block) + (low + _FLOAT32) * max(rest, block)
+
+
+def _low(config: TrialConfig) -> int:
+    return _BFLOAT16 if config.execution.precision == "bfloat16" else _FLOAT32
 
 
 def _state_bytes(config: TrialConfig, shape: ModelShape) -> int:
@@ -157,11 +211,11 @@ def _state_bytes(config: TrialConfig, shape: ModelShape) -> int:
     return int(_FLOAT32 * (2 * everything + moments + averages))
 
 
-def _activation_bytes(config: TrialConfig, shape: ModelShape, objective: Objective) -> int:
-    """What the forward pass keeps for the backward pass, for the rows of one pass."""
-    rows = min(config.execution.micro_batch_size or config.schedule.batch_size, config.schedule.batch_size)
-    tokens = rows * config.data.sequence_length
-    low = _BFLOAT16 if config.execution.precision == "bfloat16" else _FLOAT32
+def _activation_bytes(config: TrialConfig, shape: ModelShape, objective: Objective, workers: int) -> int:
+    """What the forward pass keeps for the backward pass, for the rows of one pass of one worker."""
+    share = -(-config.schedule.batch_size // workers)
+    tokens = min(config.execution.micro_batch_size or share, share) * config.data.sequence_length
+    low = _low(config)
     block = _block_bytes(config, shape, low)
     match config.execution.activation_checkpointing:
         case "full":

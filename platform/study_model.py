@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -16,15 +16,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
-    model_serializer,
-    model_validator,
 )
 
 from crossover.platform.study_constraints import Constraints, Cost, cost_of
 from crossover.platform.study_frozen import differences, frozen_document
+from crossover.platform.study_resources import ResourcesConfig, WorkerRange
 from crossover.platform.study_units import COUNT_PATTERN, parse_count
 from crossover.search_spaces import Axis, Scalar, Space, Stratum
 from crossover.trainers.config import DataConfig, StoppingConfig, TrialConfig, config_from_dotted
@@ -201,84 +199,6 @@ class BudgetConfig(_Section):
         description="Who may spend budget.flops: every stratum the same; shared: whoever comes first; or the share of "
         "each stratum by its label, from 0 to 1.",
     )
-
-
-class WorkerRange(_Section):
-    """How many workers a trial has; where the two differ, as many as there is room for."""
-
-    min: int = Field(ge=1, le=100_000, description="Fewest workers with which a trial runs.")
-    max: int = Field(ge=1, le=100_000, description="Most workers of a trial.")
-    resize_seconds: float = Field(
-        default=60.0, gt=0, description="How often a running trial looks whether it can have more workers."
-    )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.min > self.max:
-            raise ValueError(f"min = {self.min} is more than max = {self.max}: swap them")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _short(self, serialize: SerializerFunctionWrapHandler) -> Any:
-        return self.min if self.min == self.max else serialize(self)
-
-
-def _as_range(value: Any) -> Any:
-    if isinstance(value, dict | WorkerRange):
-        return value
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{value!r} is no number of workers, and no range such as {{min: 1, max: 2}}")
-    if value < 1:
-        raise ValueError(f"{value}, but a trial needs 1 worker at least")
-    return {"min": value, "max": value}
-
-
-class ResourcesConfig(_Section):
-    """What one trial runs on."""
-
-    workers: Annotated[
-        WorkerRange, BeforeValidator(_as_range, json_schema_input_type=Annotated[int, Field(ge=1)] | WorkerRange)
-    ] = Field(
-        default=WorkerRange(min=1, max=1),
-        description="Workers of a trial: a number, or {min: , max: } to run with as many as there is room for. "
-        "The number, or min, divides schedule.batch_size; of a range only numbers that do are used.",
-    )
-    cpus_per_worker: int = Field(default=1, gt=0, le=4_096, description="Processors of a worker, and its threads.")
-    gpus_per_worker: float = Field(
-        default=0, ge=0, le=1, description="GPUs of a worker, one at most; a fraction shares one between trials."
-    )
-    launcher: Literal["auto", "ray_train"] = Field(
-        default="auto",
-        description="auto: a trial of one worker runs in a reused Tune actor, one of several in Ray Train; ray_train: "
-        "always in Ray Train.",
-    )
-    max_failures: int = Field(
-        default=2,
-        ge=0,
-        le=1_000_000,
-        description="How often lost workers are replaced within one leg in Ray Train before the leg counts as failed.",
-    )
-    hang_seconds: float = Field(
-        default=1800.0,
-        gt=0,
-        description="A leg that says nothing for so long is killed, and goes on from its newest checkpoint.",
-    )
-
-    @property
-    def uses_ray_train(self) -> bool:
-        """Whether legs run in Ray Train."""
-        return self.launcher == "ray_train" or self.workers.max > 1
-
-    @model_validator(mode="after")
-    def _nothing_is_ignored(self) -> Self:
-        if self.max_failures != type(self).model_fields["max_failures"].default and not self.uses_ray_train:
-            raise ValueError("max_failures is for trials in Ray Train: set workers above 1, or remove it")
-        if self.workers.max > 1 and self.gpus_per_worker % 1:
-            raise ValueError(
-                f"gpus_per_worker = {self.gpus_per_worker:g}, but workers of one trial cannot share a GPU: set it to 1 "
-                "or 0, or set workers to 1"
-            )
-        return self
 
 
 class TrackingConfig(_Section):

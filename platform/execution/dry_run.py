@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from rich.console import Console
@@ -16,9 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from crossover.platform.execution.display import duration
+from crossover.platform.execution.gpus import gpu_bytes_here
+from crossover.platform.execution.preflight import room_here
+from crossover.platform.execution.study_workers import stratum_workers
 from crossover.platform.search.study_plan import first_settings
 from crossover.platform.search.warm_start import warm_start_of
 from crossover.platform.study import Study
+from crossover.platform.study_model import WorkerRange
+from crossover.search_spaces import Stratum
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Corpus
 from crossover.trainers.flops import evaluation_flops
@@ -50,7 +55,11 @@ class TrialCost:
 
 @dataclass(frozen=True)
 class StratumCost:
-    """What one stratum would cost."""
+    """What one stratum would cost.
+
+    Args:
+        workers: of its trials; None: they depend on the memory of GPUs that are not here.
+    """
 
     label: str
     num_configurations: int
@@ -58,6 +67,7 @@ class StratumCost:
     num_parameters: tuple[int, int]
     flops: float
     seconds: float
+    workers: WorkerRange | None = None
 
 
 def print_plan(study: Study, corpus: Corpus, console: Console) -> None:
@@ -74,16 +84,24 @@ def _table(name: str, costs: Sequence[StratumCost]) -> Table:
     """Labels are folded where there is little room, numbers never."""
     table = Table(box=None, pad_edge=False)
     table.add_column(f"study {name}", overflow="fold")
-    for heading in ("configs", "trials", "size", "FLOPs", "one worker"):
+    for heading in ("configs", "trials", "size", "workers", "FLOPs", "one worker"):
         table.add_column(heading, justify="right", no_wrap=True)
     for cost in costs:
         low, high = (_count(number) for number in cost.num_parameters)
         size = low if low == high else f"{low} to {high}"
         counts = (str(cost.num_configurations), str(cost.num_trials))
-        table.add_row(Text(cost.label), *counts, size, f"{cost.flops:.2e}", duration(cost.seconds))
+        table.add_row(
+            Text(cost.label), *counts, size, _range(cost.workers), f"{cost.flops:.2e}", duration(cost.seconds)
+        )
     trials, flops = sum(cost.num_trials for cost in costs), sum(cost.flops for cost in costs)
-    table.add_row("all", "", str(trials), "", f"{flops:.2e}", duration(sum(cost.seconds for cost in costs)))
+    table.add_row("all", "", str(trials), "", "", f"{flops:.2e}", duration(sum(cost.seconds for cost in costs)))
     return table
+
+
+def _range(workers: WorkerRange | None) -> str:
+    if workers is None:
+        return "auto"
+    return str(workers.max) if workers.min == workers.max else f"{workers.min} to {workers.max}"
 
 
 def _count(number: float) -> str:
@@ -100,6 +118,7 @@ def _remarks(study: Study, corpus: Corpus, flops: float) -> list[str]:
         f"corpus {corpus.name}: {corpus.manifest.splits['training'].num_tokens:,} training tokens",
         *_missing_windows(study),
         *_warm_start(study, corpus),
+        *_auto_workers(study),
         "Upper bounds: every trial to its last epoch; the detector usually ends many before.",
         "Time: from real training steps timed now, one worker alone; several at once divide it.",
     ]
@@ -114,6 +133,15 @@ def _remarks(study: Study, corpus: Corpus, flops: float) -> list[str]:
 def _warm_start(study: Study, corpus: Corpus) -> list[str]:
     warm_start = warm_start_of(study, corpus.manifest.content_hash)
     return [] if warm_start is None else [f"{warm_start}."]
+
+
+def _auto_workers(study: Study) -> list[str]:
+    if study.resources.given_workers is not None:
+        return []
+    memory = gpu_bytes_here()
+    if memory is None:
+        return ["resources.workers = auto: the memory of the cluster's GPUs decides, and this machine has none."]
+    return [f"resources.workers = auto: the fewest GPUs of {memory / 1e9:.3g} GB, as here, in which a trial fits."]
 
 
 def _missing_windows(study: Study) -> list[str]:
@@ -135,6 +163,13 @@ def _missing_windows(study: Study) -> list[str]:
 def stratum_costs(study: Study) -> list[StratumCost]:
     """What each stratum would cost. Times real steps, so it takes about a second for each distinct shape."""
     return _Estimate(study).costs()
+
+
+def _workers(study: Study, stratum: Stratum) -> WorkerRange | None:
+    room = room_here(study.resources)
+    if study.resources.given_workers is None and room.gpu_bytes is None:
+        return None
+    return stratum_workers(study, stratum, room)
 
 
 def trial_cost(setup: TrialSetup, flops_per_second: float) -> TrialCost:
@@ -170,7 +205,8 @@ class _Estimate:
                 open_setup(self._with_threads(self._study.trial_config(stratum, settings)))
                 for settings in (first_settings(self._study, stratum, i) for i in range(min(number, _SAMPLED)))
             ]
-            found.append(self._cost(stratum.label, number, trials, setups))
+            cost = self._cost(stratum.label, number, trials, setups)
+            found.append(replace(cost, workers=_workers(self._study, stratum)))
         return found
 
     def _cost(self, label: str, number: int, trials: int, setups: Sequence[TrialSetup]) -> StratumCost:

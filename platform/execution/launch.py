@@ -32,19 +32,21 @@ from crossover.platform.execution.display import StudyDisplay
 from crossover.platform.execution.driver import Interrupts, StudyDriver, Ticker
 from crossover.platform.execution.leg import Train, TrialContext
 from crossover.platform.execution.lock import StudyLock
-from crossover.platform.execution.placement import leg_resources, num_slots
+from crossover.platform.execution.placement import leg_resources, num_slots, room_of_cluster
 from crossover.platform.execution.preflight import StudyFolder, check_data, check_machine, corpus_location, study_folder
 from crossover.platform.execution.ray_session import ray_session
 from crossover.platform.execution.reaper import Reaper
 from crossover.platform.execution.results import RecordResults
+from crossover.platform.execution.study_workers import workers_of_study
 from crossover.platform.execution.trial import make_trainable
 from crossover.platform.execution.tune_searcher import TuneSearcher
 from crossover.platform.execution.view import StudyView
+from crossover.platform.execution.workers import Room
 from crossover.platform.search.planner import Planner
 from crossover.platform.search.study_plan import budget_of, plan_of
 from crossover.platform.search.warm_start import warm_start_of
 from crossover.platform.study import Study
-from crossover.platform.study_model import WorkerRange
+from crossover.platform.study_model import ResourcesConfig, WorkerRange
 from crossover.trainers.data import Corpus
 from crossover.trainers.provenance import provenance
 
@@ -101,6 +103,7 @@ class _Attempt:
         decisions = [line for lines in history for line in lines]
         self._resumed = bool(decisions)
         self._log: DecisionLog | None = None
+        self._room, self._workers = Room(0), WorkerRange(min=1, max=1)  # until Ray says what there is
         self._results = RecordResults(folder.path)
         self._view = StudyView.of(study)
         self._view.replay(decisions, folder.path, driver_alive=False)
@@ -129,7 +132,11 @@ class _Attempt:
             return INTERRUPTED
 
     def _run_on_ray(self, interrupts: Interrupts) -> int:
-        self._planner.slots = num_slots(self._study)
+        resources = self._study.resources
+        self._room = room_of_cluster(resources)
+        self._workers = workers_of_study(self._study, self._room)
+        self._planner.slots = num_slots(resources, self._workers, self._room)
+        self._budget.devices = self._workers.max * resources.devices_per_worker
         self._folder.freeze(self._study, self._corpus.manifest.content_hash)
         with closing(DecisionLog(self._folder.path)) as log:
             self._log = log
@@ -144,7 +151,9 @@ class _Attempt:
         control = start_control(name, namespace)
         driver = StudyDriver(self._planner, log.append, control, self._results, self._budget, self._view, interrupts)
         corpus = corpus_location(self._corpus)
-        context = TrialContext(self._study, self._folder.path, corpus, name, namespace, log.attempt, self._train)
+        context = TrialContext(
+            self._study, self._folder.path, corpus, name, namespace, log.attempt, self._room, self._train
+        )
         display = StudyDisplay(self._view, self._console)
         self._greet()
         self._view.begin_attempt()
@@ -171,7 +180,7 @@ class _Attempt:
     def _greet(self) -> None:
         verb = "goes on" if self._resumed else "starts"
         slots = self._planner.slots
-        trials = f"{slots} trial{'s' * (slots != 1)} at once{_of_workers(self._study.resources.workers)}"
+        trials = f"{slots} trial{'s' * (slots != 1)} at once{_of_workers(self._workers, self._study.resources)}"
         self._say(f"study {self._study.name} {verb} in {self._folder.path}, {trials}; Ctrl-C once interrupts it")
 
     def _conclude(self, driver: StudyDriver, log: DecisionLog) -> int:
@@ -201,10 +210,13 @@ class _Attempt:
         self._console.print(text, markup=False, highlight=False, soft_wrap=not self._console.is_terminal)
 
 
-def _of_workers(workers: WorkerRange) -> str:
+def _of_workers(workers: WorkerRange, resources: ResourcesConfig) -> str:
     if workers.max == 1:
         return ""
-    return f" of {workers.max} workers" if workers.min == workers.max else f" of {workers.min} to {workers.max} workers"
+    if workers.min == workers.max:
+        return f" of {workers.max} workers"
+    by_memory = "" if resources.given_workers else ", by their memory"
+    return f" of {workers.min} to {workers.max} workers{by_memory}"
 
 
 def _fit(driver: StudyDriver, context: TrialContext, display: StudyDisplay) -> None:
@@ -214,7 +226,7 @@ def _fit(driver: StudyDriver, context: TrialContext, display: StudyDisplay) -> N
 
     loggers = [JsonLoggerCallback(), CSVLoggerCallback()]  # type: ignore[no-untyped-call]
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(make_trainable(context), leg_resources(context.study)),
+        ray.tune.with_resources(make_trainable(context), leg_resources(context)),
         tune_config=ray.tune.TuneConfig(
             search_alg=TuneSearcher(driver.planner, driver, error_of),
             num_samples=-1,

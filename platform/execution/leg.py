@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossover.platform.execution.workers import Room, workers_of
 from crossover.platform.study import Study
+from crossover.platform.study_model import WorkerRange
 from crossover.search_spaces import Stratum
 from crossover.trainers.config import TrialConfig
+from crossover.trainers.errors import CrossoverError
 from crossover.trainers.run import Run
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ __all__ = [
     "the_train",
     "trial_config",
     "trial_dir",
+    "trial_workers",
+    "uses_ray_train",
 ]
 
 Train = Callable[[TrialConfig, Run], "LegEnd"]
@@ -40,6 +45,7 @@ class TrialContext:
         control: name of the control actor, different in each attempt.
         namespace: its Ray namespace.
         attempt: number of the driver's attempt, from 1.
+        room: what there is for the workers of one trial.
         train: the training loop; None: `trainers.loop.train`.
     """
 
@@ -49,6 +55,7 @@ class TrialContext:
     control: str
     namespace: str
     attempt: int
+    room: Room
     train: Train | None = None
 
 
@@ -68,6 +75,27 @@ def trial_config(context: TrialContext, leg: Mapping[str, Any]) -> TrialConfig:
             "execution": trial.execution.model_copy(update={"threads": threads}),
         }
     )
+
+
+def trial_workers(context: TrialContext, leg: Mapping[str, Any]) -> WorkerRange:
+    """How many workers a leg's trial has.
+
+    Raises:
+        CrossoverError: it fits no number of GPUs that there are.
+    """
+    if (given := context.study.resources.given_workers) is not None:
+        return given
+    return workers_of(context.study.resources, trial_config(context, leg), context.room)
+
+
+def uses_ray_train(context: TrialContext, leg: Mapping[str, Any]) -> bool:
+    """Whether a leg runs in Ray Train. One whose trial fits nowhere does not, so that it fails alone."""
+    if not context.study.resources.uses_ray_train or context.study.resources.launcher == "ray_train":
+        return context.study.resources.uses_ray_train
+    try:
+        return trial_workers(context, leg).max > 1
+    except CrossoverError:
+        return False
 
 
 def trial_dir(context: TrialContext, leg: Mapping[str, Any]) -> Path:

@@ -4,23 +4,27 @@ A leg in Ray Train takes what its workers take. Its Tune actor only waits for th
 refuses a trial that takes nothing): the workers of one trial fit on exactly the processors that they ask for, and no
 waiting actor can hold what another trial's last worker needs. It stays on the driver's machine, so that the loss of
 another one costs workers, never the leg.
+
+Where trials of one study have different numbers of workers, as many legs run at once as would fit if each were the
+largest: some GPUs may be idle, and no large trial ever waits behind small ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
 from ray.tune import PlacementGroupFactory
 
-from crossover.platform.study import Study
+from crossover.platform.execution.gpus import gpu_bytes_of_cluster
+from crossover.platform.execution.leg import TrialContext, uses_ray_train
+from crossover.platform.execution.workers import Room
 from crossover.platform.study_model import ResourcesConfig, WorkerRange
-from crossover.trainers.config import TrialConfig
 from crossover.trainers.errors import CrossoverError
 
-__all__ = ["leg_resources", "num_slots", "worker_counts", "worker_resources"]
+__all__ = ["leg_resources", "num_slots", "room_of_cluster", "worker_resources"]
 
 _NODE_ID_LABEL = "ray.io/node-id"
 
@@ -33,45 +37,54 @@ def worker_resources(resources: ResourcesConfig) -> dict[str, float]:
     return bundle
 
 
-def worker_counts(workers: WorkerRange, config: TrialConfig) -> list[int]:
-    """Numbers of workers in a range that share a batch evenly and hold whole replicas, ascending."""
-    return [
-        count
-        for count in range(workers.min, workers.max + 1)
-        if config.schedule.batch_size % count == 0 and count % config.execution.replicas == 0
-    ]
+def room_of_cluster(resources: ResourcesConfig) -> Room:
+    """What the cluster that this process is connected to has for workers; GPUs are asked only if workers have some."""
+    num_workers = sum(_workers_on(node, worker_resources(resources)) for node in _nodes())
+    return Room(num_workers, gpu_bytes_of_cluster() if resources.gpus_per_worker and num_workers else None)
 
 
-def leg_resources(study: Study) -> PlacementGroupFactory:
-    """What the Tune actor of one leg takes."""
-    if not study.resources.uses_ray_train:
-        return PlacementGroupFactory([worker_resources(study.resources)])
+def leg_resources(context: TrialContext) -> Callable[[Mapping[str, Any]], PlacementGroupFactory]:
+    """What the Tune actor of a leg takes, by what Tune is given of the leg; asked in the driver."""
     here = {_NODE_ID_LABEL: ray.get_runtime_context().get_node_id()}
-    return PlacementGroupFactory([{"memory": 1.0}], bundle_label_selector=[here])
+
+    def of_leg(leg: Mapping[str, Any]) -> PlacementGroupFactory:
+        if uses_ray_train(context, leg):
+            return PlacementGroupFactory([{"memory": 1.0}], bundle_label_selector=[here])
+        return PlacementGroupFactory([worker_resources(context.study.resources)])
+
+    return of_leg
 
 
-def num_slots(study: Study) -> int:
-    """Legs that fit at once, each at its largest; one, where only a smaller one fits.
+def num_slots(resources: ResourcesConfig, workers: WorkerRange, room: Room) -> int:
+    """Legs that fit at once, each as large as the largest of the study, so that none waits; one, where it only fits
+    with fewer.
+
+    Args:
+        resources: of the study.
+        workers: fewest and most of all its trials.
+        room: of the cluster.
 
     Raises:
         CrossoverError: not even one fits at its smallest.
     """
-    wanted = study.resources
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    room = sum(_workers_on(node, worker_resources(wanted)) for node in nodes)
-    if room >= wanted.workers.min:
-        return max(1, room // wanted.workers.max)
-    if room == 0:
+    if room.num_workers >= workers.min:
+        return max(1, room.num_workers // workers.max)
+    if room.num_workers == 0:
+        nodes = _nodes()
         raise CrossoverError(
-            f"no machine has what one worker takes (resources.cpus_per_worker = {wanted.cpus_per_worker}, "
-            f"resources.gpus_per_worker = {wanted.gpus_per_worker:g}); the largest has {_largest(nodes, 'CPU')} CPUs "
-            f"and {_largest(nodes, 'GPU')} GPUs: lower these settings, or add machines"
+            f"no machine has what one worker takes (resources.cpus_per_worker = {resources.cpus_per_worker}, "
+            f"resources.gpus_per_worker = {resources.gpus_per_worker:g}); the largest has {_largest(nodes, 'CPU')} "
+            f"CPUs and {_largest(nodes, 'GPU')} GPUs: lower these settings, or add machines"
         )
     raise CrossoverError(
-        f"resources.workers = {wanted.workers.min}, but all machines together have room for {room} workers of "
-        f"resources.cpus_per_worker = {wanted.cpus_per_worker} and resources.gpus_per_worker = "
-        f"{wanted.gpus_per_worker:g}: lower these settings, or add machines"
+        f"resources.workers = {workers.min}, but all machines together have room for {room.num_workers} workers of "
+        f"resources.cpus_per_worker = {resources.cpus_per_worker} and resources.gpus_per_worker = "
+        f"{resources.gpus_per_worker:g}: lower these settings, or add machines"
     )
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _workers_on(node: Mapping[str, float], worker: Mapping[str, float]) -> int:

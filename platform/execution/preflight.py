@@ -8,20 +8,18 @@ from pathlib import Path
 
 import torch
 
+from crossover.platform.execution.gpus import gpu_bytes_here
+from crossover.platform.execution.study_workers import workers_of_study
+from crossover.platform.execution.workers import Room
 from crossover.platform.search.study_plan import first_settings
 from crossover.platform.study import Study, read_frozen
 from crossover.platform.study_model import ResourcesConfig
-from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Corpus, held_out_windows, open_corpus
-from crossover.trainers.data.vocabulary import BYTES
 from crossover.trainers.device import resolve
 from crossover.trainers.durable import durable_file
 from crossover.trainers.errors import CorpusError, CrossoverError
-from crossover.trainers.model.shapes import shape_of
 
-__all__ = ["StudyFolder", "check_data", "check_machine", "corpus_location", "study_folder"]
-
-_FLOAT32_BYTES = 4
+__all__ = ["StudyFolder", "check_data", "check_machine", "corpus_location", "room_here", "study_folder"]
 
 
 @dataclass(frozen=True)
@@ -108,11 +106,11 @@ def check_machine(study: Study) -> None:
     """Refuses what this machine lacks, for a study that runs on it alone; a cluster says for itself what it lacks.
 
     Raises:
-        CrossoverError: CUDA or bfloat16 is asked for, or more processors or GPUs a trial, than there are, or the model
+        CrossoverError: CUDA or bfloat16 is asked for, or more processors or GPUs a trial, than there are, or a trial
             cannot fit in the memory of the GPUs.
     """
     wanted, num_cpus, num_gpus = study.resources, os.cpu_count() or 1, torch.cuda.device_count()
-    workers = wanted.workers.min
+    workers = 1 if wanted.given_workers is None else wanted.given_workers.min
     if workers * wanted.cpus_per_worker > num_cpus or workers * wanted.gpus_per_worker > num_gpus:
         several = f"resources.workers = {workers}, " if workers > 1 else ""
         raise CrossoverError(
@@ -120,27 +118,20 @@ def check_machine(study: Study) -> None:
             f"{wanted.gpus_per_worker:g}, but this machine has {num_cpus} CPUs and {num_gpus} GPUs: lower these "
             "settings, or set RAY_ADDRESS to a cluster that has more"
         )
-    for stratum in study.strata():
-        config = study.trial_config(stratum, first_settings(study, stratum))
-        if wanted.gpus_per_worker:
-            _check_gpu_memory(config, wanted, stratum.label)
-        elif not num_gpus:  # what a GPU can do is asked by the worker that gets it
-            resolve(config.execution, num_params=0)
+    if wanted.gpus_per_worker:
+        workers_of_study(study, room_here(wanted))
+    elif not num_gpus:  # what a GPU can do is asked by the worker that gets it
+        for stratum in study.strata():
+            resolve(study.trial_config(stratum, first_settings(study, stratum)).execution, num_params=0)
 
 
-def _check_gpu_memory(config: TrialConfig, resources: ResourcesConfig, stratum: str) -> None:
-    """What is surely held for each parameter: weight, gradient, moments and average, shared by the workers' shards."""
-    shape = shape_of(config.model, BYTES.num_input_tokens, BYTES.num_output_tokens)
-    values = 3 + (config.optimizer.name == "adamw") + (config.averaging.horizon_fraction > 0)
-    shards = resources.workers.max // config.execution.replicas
-    needed = shape.num_params_with_embeddings * values * _FLOAT32_BYTES / shards
-    memory = min(torch.cuda.get_device_properties(gpu).total_memory for gpu in range(torch.cuda.device_count()))
-    if needed > memory * resources.gpus_per_worker:
-        raise CrossoverError(
-            f"weights, gradients, optimizer and averages take {needed / 1e9:.1f} GB a worker in stratum {stratum}, but "
-            f"a worker has {memory * resources.gpus_per_worker / 1e9:.1f} GB of GPU memory (resources.gpus_per_worker "
-            f"= {resources.gpus_per_worker:g}): set more resources.workers, or make the model smaller"
-        )
+def room_here(resources: ResourcesConfig) -> Room:
+    """What this machine has for the workers of one trial."""
+    num_workers = (os.cpu_count() or 1) // resources.cpus_per_worker
+    if not resources.gpus_per_worker:
+        return Room(num_workers)
+    num_gpus = torch.cuda.device_count()
+    return Room(min(num_workers, int(num_gpus / resources.gpus_per_worker)), gpu_bytes_here())
 
 
 def _check_windows(corpus: Corpus, study: Study) -> None:

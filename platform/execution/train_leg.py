@@ -27,8 +27,9 @@ from crossover.platform.execution.leg import (
     the_train,
     trial_config,
     trial_dir,
+    trial_workers,
 )
-from crossover.platform.execution.placement import worker_counts, worker_resources
+from crossover.platform.execution.placement import worker_resources
 from crossover.platform.execution.ray_private import (
     ELASTIC_SETTINGS,
     SHUTDOWN_SETTINGS,
@@ -42,6 +43,7 @@ from crossover.platform.execution.ray_private import (
     name_placement_groups,
 )
 from crossover.platform.execution.ray_session import environment
+from crossover.platform.execution.workers import worker_counts
 from crossover.platform.study_model import WorkerRange
 from crossover.trainers.loop import LegEnd
 from crossover.trainers.rows import Evaluation
@@ -143,19 +145,19 @@ def _report_rows(result: Future[Any], leg: Mapping[str, Any], control: Any) -> d
 
 
 def _trainer(context: TrialContext, leg: Mapping[str, Any]) -> Any:
-    resources = context.study.resources
+    resources, workers = context.study.resources, trial_workers(context, leg)
 
     def work() -> LegEnd:
         return _work(context, leg)
 
     return LegTrainer(
         work,
-        sizes=worker_counts(resources.workers, trial_config(context, leg)),
+        sizes=worker_counts(workers, trial_config(context, leg)),
         scaling_config=_train.ScalingConfig(
-            num_workers=_num_workers(resources.workers),
+            num_workers=_num_workers(workers),
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker=worker_resources(resources),
-            elastic_resize_monitor_interval_s=resources.workers.resize_seconds,
+            elastic_resize_monitor_interval_s=workers.resize_seconds,
         ),
         run_config=_train.RunConfig(
             # Ray Train goes on with a run of the same name: this one is new in every leg, and says whose it is.
@@ -174,7 +176,8 @@ def _num_workers(workers: WorkerRange) -> int | tuple[int, int]:
 def _train_settings(context: TrialContext) -> Any:
     """Ray Train reads them where `fit` is called; what the environment of the cluster already says stands."""
     settings = dict(TRAIN_SETTINGS)
-    if context.study.resources.workers.min < context.study.resources.workers.max:
+    given = context.study.resources.given_workers
+    if given is not None and given.min < given.max:
         settings |= ELASTIC_SETTINGS
     if sum(node["Alive"] for node in ray.nodes()) == 1:  # type: ignore[no-untyped-call]
         settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nothing is left to go on with

@@ -14,7 +14,16 @@ from typing import Any
 import ray
 import ray.tune
 
-from crossover.platform.execution.leg import TrialContext, last_row, leg_identity, the_train, trial_config, trial_dir
+from crossover.platform.execution.leg import (
+    TrialContext,
+    last_row,
+    leg_identity,
+    the_train,
+    trial_config,
+    trial_dir,
+    trial_workers,
+    uses_ray_train,
+)
 from crossover.trainers.rows import Evaluation
 from crossover.trainers.run import Progress, StopRequest
 
@@ -53,7 +62,7 @@ def make_trainable(context: TrialContext) -> Callable[[dict[str, Any]], dict[str
         control = ray.get_actor(context.control, context.namespace)
         control.heard.remote(config["trial_id"])
         try:
-            report = _leg(context)(context, config, control)
+            report = _leg(context, config)(context, config, control)
         except Exception as error:
             ray.get(control.leg_over.remote(config["trial_id"], f"{type(error).__name__}: {error}"))
             trace = traceback.format_exc()
@@ -65,8 +74,10 @@ def make_trainable(context: TrialContext) -> Callable[[dict[str, Any]], dict[str
     return trial
 
 
-def _leg(context: TrialContext) -> Callable[[TrialContext, Mapping[str, Any], Any], dict[str, Any]]:
-    if not context.study.resources.uses_ray_train:
+def _leg(
+    context: TrialContext, leg: Mapping[str, Any]
+) -> Callable[[TrialContext, Mapping[str, Any], Any], dict[str, Any]]:
+    if not uses_ray_train(context, leg):
         return _run_here
     from crossover.platform.execution.train_leg import run_in_ray_train  # loads Ray Train, 3 s
 
@@ -74,6 +85,7 @@ def _leg(context: TrialContext) -> Callable[[TrialContext, Mapping[str, Any], An
 
 
 def _run_here(context: TrialContext, leg: Mapping[str, Any], control: Any) -> dict[str, Any]:
+    trial_workers(context, leg)  # refuses a trial that fits nowhere
     run = TuneRun(trial_dir(context, leg), leg["until_tokens"], leg_identity(leg), control)
     end = the_train(context)(trial_config(context, leg), run)
     return last_row(leg, run.last_row, end)

@@ -102,7 +102,7 @@ def budget_of(study: Study, attempts: Sequence[Sequence[Decision]] = ()) -> Budg
         budget.wall_seconds,
         attempt_seconds(attempts),
         device_hours=budget.device_hours,
-        devices=resources.workers.max * (resources.gpus_per_worker or resources.cpus_per_worker),
+        devices=(1 if (given := resources.given_workers) is None else given.max) * resources.devices_per_worker,
         earlier_leg_seconds=leg_seconds(attempts),
         shares=_shares(study),
     )

@@ -157,6 +157,13 @@ def test_document_that_is_no_mapping(document: Any, says: str) -> None:
             {"workers": 2, "gpus_per_worker": 0.5},
             "resources: gpus_per_worker = 0.5, but workers of one trial cannot share a GPU",
         ),
+        (
+            ("resources",),
+            {"workers": "auto", "gpus_per_worker": 0.5},
+            "resources: gpus_per_worker = 0.5, but workers of one trial cannot share a GPU",
+        ),
+        (("resources", "workers"), None, "resources.workers: None is no number of workers"),
+        (("fixed", "execution.micro_batch_size"), 32, "resources.workers: with 1, execution.micro_batch_size is 32"),
         (("resources", "max_failures"), 1, "resources: max_failures is for trials in Ray Train"),
         (("resources", "hang_seconds"), 0, "resources.hang_seconds: Input should be greater than 0"),
         # combinations

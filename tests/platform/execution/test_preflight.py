@@ -120,5 +120,5 @@ def test_model_that_cannot_fit_in_the_memory_of_its_gpus_is_refused(
     if fits:
         check_machine(study)
     else:
-        with pytest.raises(CrossoverError, match=r"GB a worker in stratum .*set more resources.workers"):
+        with pytest.raises(CrossoverError, match=r"in stratum .* GB a worker.*set more resources.workers"):
             check_machine(study)

@@ -13,6 +13,7 @@ import pytest
 from crossover.platform.execution import ray_private, reaper
 from crossover.platform.execution.leg import TrialContext, placement_group_prefix
 from crossover.platform.execution.reaper import Reaper
+from crossover.platform.execution.workers import Room
 
 MakeStudy = Callable[..., Any]
 GROUP = "ab" * 18
@@ -36,7 +37,7 @@ class Bench:
         self.done: list[Any] = []
         self.said: list[str] = []
         self.control = Control(self.done)
-        self.context = TrialContext(study, Path("study"), "corpus", "control-1", "namespace", 1)
+        self.context = TrialContext(study, Path("study"), "corpus", "control-1", "namespace", 1, Room(2))
         self.reaper = Reaper(self.context, self.control, self.said.append)
         self.table: dict[str, dict[str, Any]] = {}
         monkeypatch.setattr(reaper.ray, "get", lambda value: value)
