@@ -38,9 +38,20 @@ def worker_resources(resources: ResourcesConfig) -> dict[str, float]:
 
 
 def room_of_cluster(resources: ResourcesConfig) -> Room:
-    """What the cluster that this process is connected to has for workers; GPUs are asked only if workers have some."""
-    num_workers = sum(_workers_on(node, worker_resources(resources)) for node in _nodes())
-    return Room(num_workers, gpu_bytes_of_cluster() if resources.gpus_per_worker and num_workers else None)
+    """What the cluster that this process is connected to has for workers; GPUs are asked only if workers have some.
+
+    Raises:
+        CrossoverError: no machine has what one worker takes, or one does not say what its GPUs are.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    num_workers = sum(_workers_on(node, worker_resources(resources)) for node in nodes)
+    if num_workers == 0:
+        raise CrossoverError(
+            f"no machine has what one worker takes (resources.cpus_per_worker = {resources.cpus_per_worker}, "
+            f"resources.gpus_per_worker = {resources.gpus_per_worker:g}); the largest has {_largest(nodes, 'CPU')} "
+            f"CPUs and {_largest(nodes, 'GPU')} GPUs: lower these settings, or add machines"
+        )
+    return Room(num_workers, gpu_bytes_of_cluster() if resources.gpus_per_worker else None)
 
 
 def leg_resources(context: TrialContext) -> Callable[[Mapping[str, Any]], PlacementGroupFactory]:
@@ -56,8 +67,7 @@ def leg_resources(context: TrialContext) -> Callable[[Mapping[str, Any]], Placem
 
 
 def num_slots(resources: ResourcesConfig, workers: WorkerRange, room: Room) -> int:
-    """Legs that fit at once, each as large as the largest of the study, so that none waits; one, where it only fits
-    with fewer.
+    """Legs that fit at once, each as large as the study's largest, so that none waits; one, if it fits with fewer only.
 
     Args:
         resources: of the study.
@@ -69,22 +79,11 @@ def num_slots(resources: ResourcesConfig, workers: WorkerRange, room: Room) -> i
     """
     if room.num_workers >= workers.min:
         return max(1, room.num_workers // workers.max)
-    if room.num_workers == 0:
-        nodes = _nodes()
-        raise CrossoverError(
-            f"no machine has what one worker takes (resources.cpus_per_worker = {resources.cpus_per_worker}, "
-            f"resources.gpus_per_worker = {resources.gpus_per_worker:g}); the largest has {_largest(nodes, 'CPU')} "
-            f"CPUs and {_largest(nodes, 'GPU')} GPUs: lower these settings, or add machines"
-        )
     raise CrossoverError(
         f"resources.workers = {workers.min}, but all machines together have room for {room.num_workers} workers of "
         f"resources.cpus_per_worker = {resources.cpus_per_worker} and resources.gpus_per_worker = "
         f"{resources.gpus_per_worker:g}: lower these settings, or add machines"
     )
-
-
-def _nodes() -> list[dict[str, Any]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _workers_on(node: Mapping[str, float], worker: Mapping[str, float]) -> int:

@@ -115,3 +115,8 @@ def test_slots_have_room_for_the_largest_trial_of_each_study(
     assert workers.min == 1 < workers.max
     assert slots_of(small) == 16
     assert slots_of(mixed) == 16 // workers.max
+
+
+def test_trial_that_was_not_foreseen_and_fits_nowhere_takes_one_worker_to_fail_alone(tiny_study: MakeStudy) -> None:
+    study = tiny_study(resources={"workers": "auto", "gpus_per_worker": 1})
+    assert leg_of(study, Room(8, gpu_bytes=10**5)).bundles == [{"CPU": 1.0, "GPU": 1.0}]
