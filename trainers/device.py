@@ -37,9 +37,9 @@ _NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86, Arm
 _FASTER_FROM_PARAMS = 100_000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
-# Training FLOPs of a run from which compiling its blocks repays itself, even if it is compiled again in several legs. On
-# 2 threads, 5M parameters: 30 s for steps that are a fifth faster, and so 4 of the 26 minutes of 5e14 FLOPs. The value
-# for GPUs is a guess: some minutes of one.
+# Training FLOPs of a run from which compiling its blocks repays itself, even if each leg compiles anew. On 2 threads,
+# 5M parameters: 30 s for steps that are a fifth faster, and so 4 of the 26 minutes of 5e14 FLOPs. The value for GPUs is
+# a guess: some minutes of one.
 _COMPILED_FROM_FLOPS = {"cpu": 5e14, "cuda": 3e16}
 
 
