@@ -29,6 +29,7 @@ _ATTENTION = {
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.crossover.cpu_attention.default,
 }
 _KEPT_OPERATIONS = _ATTENTION | {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
 
