@@ -22,7 +22,7 @@ from crossover.platform.execution.study_workers import stratum_workers
 from crossover.platform.search.study_plan import first_settings
 from crossover.platform.search.warm_start import warm_start_of
 from crossover.platform.study import Study
-from crossover.platform.study_model import WorkerRange
+from crossover.platform.study.model import WorkerRange
 from crossover.search_spaces import Stratum
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Corpus

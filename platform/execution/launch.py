@@ -46,7 +46,7 @@ from crossover.platform.search.planner import Planner
 from crossover.platform.search.study_plan import budget_of, plan_of
 from crossover.platform.search.warm_start import warm_start_of
 from crossover.platform.study import Study
-from crossover.platform.study_model import ResourcesConfig, WorkerRange
+from crossover.platform.study.model import ResourcesConfig, WorkerRange
 from crossover.trainers.data import Corpus
 from crossover.trainers.provenance import provenance
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossover.platform.execution.workers import Room, workers_of
 from crossover.platform.study import Study
-from crossover.platform.study_model import WorkerRange
+from crossover.platform.study.model import WorkerRange
 from crossover.search_spaces import Stratum
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.errors import CrossoverError

@@ -21,7 +21,7 @@ from ray.tune import PlacementGroupFactory
 from crossover.platform.execution.gpus import gpu_bytes_of_cluster
 from crossover.platform.execution.leg import TrialContext, uses_ray_train
 from crossover.platform.execution.workers import Room
-from crossover.platform.study_model import ResourcesConfig, WorkerRange
+from crossover.platform.study.model import ResourcesConfig, WorkerRange
 from crossover.trainers.errors import CrossoverError
 
 __all__ = ["leg_resources", "num_slots", "room_of_cluster", "worker_resources"]

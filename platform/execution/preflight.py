@@ -13,7 +13,7 @@ from crossover.platform.execution.study_workers import workers_of_study
 from crossover.platform.execution.workers import Room
 from crossover.platform.search.study_plan import first_settings
 from crossover.platform.study import Study, read_frozen
-from crossover.platform.study_model import ResourcesConfig
+from crossover.platform.study.model import ResourcesConfig
 from crossover.trainers.data import Corpus, held_out_windows, open_corpus
 from crossover.trainers.device import resolve
 from crossover.trainers.durable import durable_file

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from crossover.platform.execution.workers import Room, check_state, workers_of
 from crossover.platform.search.study_plan import first_settings
 from crossover.platform.study import Study
-from crossover.platform.study_model import WorkerRange
+from crossover.platform.study.model import WorkerRange
 from crossover.search_spaces import Stratum, corners, pair_corners
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.errors import CrossoverError

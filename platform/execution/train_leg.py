@@ -44,7 +44,7 @@ from crossover.platform.execution.ray_private import (
 )
 from crossover.platform.execution.ray_session import environment
 from crossover.platform.execution.workers import worker_counts
-from crossover.platform.study_model import WorkerRange
+from crossover.platform.study.model import WorkerRange
 from crossover.trainers.loop import LegEnd
 from crossover.trainers.rows import Evaluation
 from crossover.trainers.run import Progress, StopRequest

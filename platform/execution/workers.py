@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crossover.platform.study_constraints import Memory, memory_of
-from crossover.platform.study_model import ResourcesConfig, WorkerRange
+from crossover.platform.study.constraints import Memory, memory_of
+from crossover.platform.study.model import ResourcesConfig, WorkerRange
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.errors import ConfigError, CrossoverError
 from crossover.trainers.shares import check_shares

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crossover.platform.search.rungs import Horizon
-from crossover.platform.study_model import Study
+from crossover.platform.study.model import Study
 from crossover.search_spaces import Scalar, Stratum
 from crossover.trainers.config import EvaluationConfig
 

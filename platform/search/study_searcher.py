@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crossover.platform.search.searchers import Known, Searcher, SearchRequest, searcher_of
-from crossover.platform.study_model import Study
+from crossover.platform.study.model import Study
 from crossover.search_spaces import Stratum
 
 __all__ = ["study_searcher"]

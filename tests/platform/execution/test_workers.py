@@ -14,8 +14,8 @@ from rich.console import Console
 from crossover.platform.execution.launch import run_study
 from crossover.platform.execution.study_workers import stratum_workers, workers_of_study
 from crossover.platform.execution.workers import Room, check_state, worker_counts, workers_of
-from crossover.platform.study_constraints import memory_of
-from crossover.platform.study_model import ResourcesConfig, WorkerRange
+from crossover.platform.study.constraints import memory_of
+from crossover.platform.study.model import ResourcesConfig, WorkerRange
 from crossover.trainers.config import TrialConfig, config_from_dotted
 from crossover.trainers.errors import CrossoverError
 

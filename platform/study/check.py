@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 
-from crossover.platform.study_effects import ignored_settings
-from crossover.platform.study_model import Study, WorkerRange
-from crossover.platform.study_scheduler_check import budget_mistakes, scheduler_mistakes
-from crossover.platform.study_search_check import drawing_mistakes, sampler_mistakes
-from crossover.platform.study_settings import LEAVES, near_setting, value_mistake
+from crossover.platform.study.effects import ignored_settings
+from crossover.platform.study.model import Study, WorkerRange
+from crossover.platform.study.scheduler_check import budget_mistakes, scheduler_mistakes
+from crossover.platform.study.search_check import drawing_mistakes, sampler_mistakes
+from crossover.platform.study.settings import LEAVES, near_setting, value_mistake
 from crossover.search_spaces import Axis, Scalar, Space, SpaceError, Stratum, corners, pair_corners
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.errors import ConfigError

@@ -20,10 +20,10 @@ from pydantic import (
     field_validator,
 )
 
-from crossover.platform.study_constraints import Constraints, Cost, cost_of
-from crossover.platform.study_frozen import differences, frozen_document
-from crossover.platform.study_resources import ResourcesConfig, WorkerRange
-from crossover.platform.study_units import COUNT_PATTERN, parse_count
+from crossover.platform.study.constraints import Constraints, Cost, cost_of
+from crossover.platform.study.frozen import differences, frozen_document
+from crossover.platform.study.resources import ResourcesConfig, WorkerRange
+from crossover.platform.study.units import COUNT_PATTERN, parse_count
 from crossover.search_spaces import Axis, Scalar, Space, Stratum
 from crossover.trainers.config import DataConfig, StoppingConfig, TrialConfig, config_from_dotted
 

@@ -13,25 +13,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from crossover.platform.study_check import structure_mistakes, study_mistakes
-from crossover.platform.study_errors import StudyError, mistakes_of
-from crossover.platform.study_frozen import FROZEN_SCHEMA_VERSION, changed_defaults
-from crossover.platform.study_model import Study
-from crossover.platform.study_overrides import apply_overrides
-from crossover.platform.study_schema import study_schema_text
-from crossover.platform.study_yaml import parse_yaml
+from crossover.platform.study.check import structure_mistakes, study_mistakes
+from crossover.platform.study.document import parse_yaml
+from crossover.platform.study.errors import StudyError, mistakes_of
+from crossover.platform.study.frozen import FROZEN_SCHEMA_VERSION, changed_defaults
+from crossover.platform.study.model import Study
+from crossover.platform.study.overrides import apply_overrides
 from crossover.search_spaces import near, same
 
-__all__ = [
-    "FrozenStudy",
-    "Study",
-    "StudyError",
-    "builtin_studies",
-    "read_frozen",
-    "read_study",
-    "study_of",
-    "study_schema_text",
-]
+__all__ = ["FrozenStudy", "builtin_studies", "read_frozen", "read_study", "study_of"]
 
 _HOW_TO_RESUME = "To go on with it, give what it was started with: its file, or the name of a study that comes along"
 

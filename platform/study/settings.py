@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from crossover.platform.study_errors import shown
+from crossover.platform.study.errors import shown
 from crossover.search_spaces import near
 from crossover.trainers.config import TrialConfig
 

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossover.platform.study_errors import StudyError
-from crossover.platform.study_units import parse_count
-from crossover.platform.study_yaml import parse_yaml, write_yaml
+from crossover.platform.study.document import parse_yaml, write_yaml
+from crossover.platform.study.errors import StudyError
+from crossover.platform.study.units import parse_count
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(

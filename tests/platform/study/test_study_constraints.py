@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from crossover.platform.search.study_searcher import study_searcher
 from crossover.platform.study import Study, StudyError, study_of
-from crossover.platform.study_constraints import Constraints, Cost, cost_of
+from crossover.platform.study.constraints import Constraints, Cost, cost_of
 from crossover.trainers.config import TrialConfig, config_from_dotted
 from crossover.trainers.data.vocabulary import BYTES
 from crossover.trainers.model.shapes import shape_of

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from crossover.platform.study_settings import LEAVES
-from crossover.platform.study_yaml import write_yaml
+from crossover.platform.study.document import write_yaml
+from crossover.platform.study.settings import LEAVES
 from crossover.search_spaces import same
 
 if TYPE_CHECKING:
-    from crossover.platform.study_model import Study
+    from crossover.platform.study.model import Study
 
 __all__ = ["FROZEN_SCHEMA_VERSION", "changed_defaults", "differences", "frozen_document"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from crossover.platform.study_model import Study
+from crossover.platform.study.model import Study
 from crossover.search_spaces import Axis, Choice, Integer, Stratum, corners
 from crossover.trainers.errors import ConfigError
 

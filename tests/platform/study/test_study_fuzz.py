@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crossover.platform.study import Study, StudyError, read_study, study_of
-from crossover.platform.study_settings import LEAVES
-from crossover.platform.study_yaml import parse_yaml
+from crossover.platform.study.document import parse_yaml
+from crossover.platform.study.settings import LEAVES
 
 GOOD = parse_yaml(resources.files("crossover.search_spaces.studies").joinpath("quickstart.yaml").read_bytes(), "good")
 WORDS = st.sampled_from(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crossover.platform.study import StudyError, study_of
-from crossover.platform.study_settings import LEAVES
+from crossover.platform.study.settings import LEAVES
 from crossover.trainers.config import TrialConfig
 
 BASE: dict[str, Any] = {

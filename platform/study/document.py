@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossover.platform.study_errors import StudyError
+from crossover.platform.study.errors import StudyError
 from crossover.trainers.plain_yaml import YamlError, write_yaml
 from crossover.trainers.plain_yaml import parse_yaml as parse_plain_yaml
 

@@ -11,9 +11,9 @@ import jsonschema
 import pytest
 
 from crossover.platform.study import builtin_studies, study_schema_text
-from crossover.platform.study_schema import schema_path, study_schema
-from crossover.platform.study_settings import LEAVES
-from crossover.platform.study_yaml import parse_yaml
+from crossover.platform.study.document import parse_yaml
+from crossover.platform.study.schema import schema_path, study_schema
+from crossover.platform.study.settings import LEAVES
 
 STUDIES = resources.files("crossover.search_spaces.studies")
 VALIDATOR = jsonschema.Draft202012Validator(study_schema())
@@ -25,7 +25,7 @@ def document(name: str) -> Any:
 
 def test_committed_schema_is_the_generated_one() -> None:
     assert schema_path().read_text(encoding="utf-8") == study_schema_text(), (
-        "run python -m crossover.platform.study_schema"
+        "run python -m crossover.platform.study.schema"
     )
 
 

@@ -1,6 +1,6 @@
 """The JSON Schema of a study, from which editors complete and check YAML.
 
-`python -m crossover.platform.study_schema` writes `search_spaces/studies/study.schema.json`; a test compares it.
+`python -m crossover.platform.study.schema` writes `search_spaces/studies/study.schema.json`; a test compares it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from crossover.platform.study_model import Study
-from crossover.platform.study_settings import LEAVES
+from crossover.platform.study.model import Study
+from crossover.platform.study.settings import LEAVES
 from crossover.trainers.config import TrialConfig
 
 __all__ = ["schema_path", "study_schema", "study_schema_text"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from crossover.platform.study_model import Study
+from crossover.platform.study.model import Study
 from crossover.search_spaces import Scalar, Stratum
 from crossover.trainers.config import TrialConfig
 

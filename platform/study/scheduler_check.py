@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from crossover.platform.search.rungs import Horizon, rung_epochs
 from crossover.platform.search.study_rungs import horizon_of
-from crossover.platform.study_model import Study
+from crossover.platform.study.model import Study
 from crossover.search_spaces import Stratum, near
 
 __all__ = ["budget_mistakes", "scheduler_mistakes"]

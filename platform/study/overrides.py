@@ -6,10 +6,10 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from crossover.platform.study_errors import StudyError, shown
-from crossover.platform.study_model import Study
-from crossover.platform.study_settings import LEAVES, near_setting
-from crossover.platform.study_yaml import parse_yaml
+from crossover.platform.study.document import parse_yaml
+from crossover.platform.study.errors import StudyError, shown
+from crossover.platform.study.model import Study
+from crossover.platform.study.settings import LEAVES, near_setting
 from crossover.search_spaces import Axis
 from crossover.search_spaces.axis import DOMAINS
 

@@ -1,0 +1,81 @@
+"""Commands that run, follow and list studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crossover.platform.commands.arguments import Overrides, StudyFolder, command_group
+
+__all__ = ["app"]
+
+app = command_group()
+
+
+@app.command(short_help="Run a study, or resume it.")
+def run(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a built-in study.")],
+    storage: Annotated[Path | None, typer.Option(help="Folder of studies; the study gets a folder in it.")] = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would run and its cost; start nothing.")
+    ] = False,
+) -> None:
+    """Run a study, or resume it: the same command again goes on where it stopped."""
+    from crossover.platform.study import read_study
+
+    checked = read_study(study, overrides or ())
+    from crossover.platform.execution.launch import run_study  # loads torch and Ray: seconds
+
+    raise typer.Exit(run_study(checked, storage=storage, dry_run=dry_run))
+
+
+@app.command(short_help="Train one configuration without a study.")
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of one training run.")],
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/<name of the file>.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train one configuration without a study; the same command again resumes it."""
+    from crossover.trainers.alone import run_config
+
+    raise typer.Exit(run_config(config, output, overrides or ()))
+
+
+@app.command(short_help="Print where a study stands.")
+def status(directory: StudyFolder) -> None:
+    """Where a study stands, from its files alone: works while it runs elsewhere."""
+    from crossover.platform.execution.status import print_status
+
+    print_status(directory)
+
+
+@app.command(short_help="Open a study in optuna-dashboard.")
+def dashboard(
+    directory: StudyFolder,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on this machine; 0: any that is free.")] = 8080,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve it, or only build its view.")] = True,
+) -> None:
+    """Open a study in optuna-dashboard, also while it runs; its view, optuna.journal, can be deleted."""
+    from crossover.platform.execution.dashboard import serve_dashboard
+
+    serve_dashboard(directory, port, serve=serve)
+
+
+@app.command()
+def studies() -> None:
+    """List the built-in studies."""
+    from crossover.platform.study import builtin_studies, read_study
+
+    for name in builtin_studies():
+        typer.echo(f"{name:<16} {read_study(name).description}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a study, for editors."""
+    from crossover.platform.study import study_schema_text
+
+    typer.echo(study_schema_text(), nl=False)
