@@ -1,14 +1,10 @@
-"""`TrialConfig`: the whole of one run, and what of it makes the run's identity.
-
-Identity covers what changes the mathematics and nothing else, so a trial goes on at another world size or on another
-machine. The corpus enters by the hash of its manifest, never by its path.
+"""`TrialConfig`: the whole of one run. What of it makes the run's identity is in `identity.py`: a new setting that
+changes the mathematics is entered there.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -30,9 +26,7 @@ __all__ = [
     "StoppingConfig",
     "TrialConfig",
     "config_from_dotted",
-    "config_hash",
     "describe_validation_error",
-    "trial_identity",
 ]
 
 
@@ -230,33 +224,6 @@ class TrialConfig(Section):
                 "`when: {objective.name: autoregressive}`"
             )
         return self
-
-
-_NOT_MATHEMATICS = ("checkpoint", "execution")
-
-
-def _mathematics(config: TrialConfig, manifest_hash: str) -> dict[str, Any]:
-    content = config.model_dump(mode="json")
-    for name in _NOT_MATHEMATICS:
-        del content[name]
-    content["data"]["corpus"] = manifest_hash
-    return content
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def trial_identity(config: TrialConfig, manifest_hash: str) -> str:
-    """Identity of a trial: the first 16 hexadecimal digits of the sha256 of what changes its mathematics."""
-    return _digest(_mathematics(config, manifest_hash))[:16]
-
-
-def config_hash(config: TrialConfig, manifest_hash: str) -> str:
-    """Like `trial_identity`, without training and data seed: repeats of one configuration share it."""
-    content = _mathematics(config, manifest_hash)
-    del content["seed"], content["data"]["seed"]
-    return _digest(content)[:16]
 
 
 def describe_validation_error(error: ValidationError) -> str:

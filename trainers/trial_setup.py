@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
-from crossover.trainers.config import TrialConfig, config_hash, trial_identity
+from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Corpus, TrainingSubset, Windows, held_out_windows, open_corpus
 from crossover.trainers.device import Runtime, resolve
 from crossover.trainers.flops import training_flops_per_token
+from crossover.trainers.identity import config_hash, trial_identity
 from crossover.trainers.model.shapes import ModelShape, shape_of
 from crossover.trainers.objectives import Objective, build
 from crossover.trainers.provenance import provenance

@@ -17,7 +17,7 @@ from crossover.platform.search.study_searcher import study_searcher
 from crossover.platform.search.warm_start import WarmStart
 from crossover.platform.study import Study
 from crossover.search_spaces import Scalar, Stratum
-from crossover.trainers.config import config_hash, trial_identity
+from crossover.trainers.identity import config_hash, trial_identity
 
 __all__ = ["budget_of", "first_settings", "plan_of", "scheduler_of"]
 

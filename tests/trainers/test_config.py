@@ -1,4 +1,4 @@
-"""A configuration: what is refused, with which words, and what makes its identity."""
+"""A configuration: what is refused, and with which words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crossover.trainers.config import TrialConfig, config_from_dotted, config_hash, trial_identity
+from crossover.trainers.config import TrialConfig, config_from_dotted
 from crossover.trainers.errors import ConfigError
 
 GOOD: dict[str, Any] = {
@@ -48,21 +48,3 @@ def config(**changes: Any) -> TrialConfig:
 def test_a_wrong_setting_is_named_with_its_rule(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         config(**changes)
-
-
-def test_identity_covers_the_mathematics_and_nothing_else() -> None:
-    identity = trial_identity(config(), "hash")
-    assert trial_identity(config(execution__threads=3, checkpoint__poll_seconds=1.0), "hash") == identity
-    computed = {"compile": "on", "activation_checkpointing": "full", "micro_batch_size": 2, "replicas": 2}
-    assert (
-        trial_identity(config(**{f"execution__{name}": value for name, value in computed.items()}), "hash") == identity
-    )
-    assert trial_identity(config(data__corpus="/elsewhere"), "hash") == identity
-    assert trial_identity(config(), "other text") != identity
-    for change in ({"seed": 1}, {"data__seed": 1}, {"optimizer__weight_decay": 0.2}, {"evaluation__seed": 1}):
-        assert trial_identity(config(**change), "hash") != identity
-
-
-def test_repeats_share_their_configuration() -> None:
-    assert config_hash(config(seed=3, data__seed=3), "hash") == config_hash(config(), "hash")
-    assert config_hash(config(schedule__epochs=3), "hash") != config_hash(config(), "hash")

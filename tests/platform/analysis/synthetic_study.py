@@ -23,8 +23,8 @@ from crossover.platform.execution.decisions import (
     Suggested,
 )
 from crossover.platform.study import Study, study_of
-from crossover.trainers.config import config_hash, trial_identity
 from crossover.trainers.durable import digest_of
+from crossover.trainers.identity import config_hash, trial_identity
 from crossover.trainers.record import Commit, RecordPaths, evaluations_to_bytes
 from crossover.trainers.rows import Evaluation, TrialEnd, TrialFacts
 

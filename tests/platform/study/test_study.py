@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from crossover.platform.study import Study, StudyError, builtin_studies, read_study
 from crossover.search_spaces import Scalar
-from crossover.trainers.config import TrialConfig, trial_identity
+from crossover.trainers.config import TrialConfig
+from crossover.trainers.identity import trial_identity
 
 DOCUMENT = """
 name: example

@@ -1,0 +1,50 @@
+"""What of a configuration makes a run's identity, and how that outlives new settings.
+
+Identity covers what changes the mathematics and nothing else, so a trial goes on at another world size or on another
+machine. The corpus enters by the hash of its manifest, never by its path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from crossover.trainers.config import TrialConfig
+
+__all__ = ["config_hash", "trial_identity"]
+
+_NOT_MATHEMATICS = ("checkpoint", "execution")
+
+# Settings that came after the first records, each with what every run before it had: at that value they stay out of the
+# identity, so that records keep theirs. A value here never changes, even if the default of its setting does.
+_CAME_LATER: dict[str, Any] = {}
+
+
+def trial_identity(config: TrialConfig, manifest_hash: str) -> str:
+    """Identity of a trial: the first 16 hexadecimal digits of the sha256 of what changes its mathematics."""
+    return _digest(_mathematics(config, manifest_hash))[:16]
+
+
+def config_hash(config: TrialConfig, manifest_hash: str) -> str:
+    """Like `trial_identity`, without training and data seed: repeats of one configuration share it."""
+    content = _mathematics(config, manifest_hash)
+    del content["seed"], content["data"]["seed"]
+    return _digest(content)[:16]
+
+
+def _mathematics(config: TrialConfig, manifest_hash: str) -> dict[str, Any]:
+    content = config.model_dump(mode="json")
+    for name in _NOT_MATHEMATICS:
+        del content[name]
+    content["data"]["corpus"] = manifest_hash
+    for path, before in _CAME_LATER.items():
+        section, _, name = path.partition(".")
+        if content[section][name] == before:
+            del content[section][name]
+    return {name: values for name, values in content.items() if values != {}}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
