@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from crossover.trainers.config import TrialConfig, config_from_dotted
+from crossover.trainers.effects import refuse_ignored_settings
 from crossover.trainers.errors import ConfigError
 from crossover.trainers.plain_yaml import YamlError, parse_yaml
 from crossover.trainers.rows import Evaluation, TrialEnd
@@ -81,7 +82,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
     """The configuration in the YAML file at `path`, with `key=value` over it.
 
     Raises:
-        ConfigError: the file cannot be read, is no mapping, or a setting is wrong; the message names it.
+        ConfigError: the file cannot be read or is no mapping, or a setting, which the message names, is wrong or would
+            be ignored.
     """
     try:
         content = parse_yaml(path.read_bytes())
@@ -99,7 +101,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
     settings = dict(_flattened(content))
     settings.update(_parsed(override) for override in overrides)
     _refuse_values_that_hold_others(settings)
-    return config_from_dotted(settings)
+    config = config_from_dotted(settings)
+    refuse_ignored_settings(settings, config)
+    return config
 
 
 def _flattened(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,43 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from crossover.platform.study.model import Study
 from crossover.search_spaces import Scalar, Stratum
 from crossover.trainers.config import TrialConfig
+from crossover.trainers.effects import EFFECTS, Effect
 
 __all__ = ["ignored_settings"]
-
-_OVERFIT_FIELDS = ("patience", "min_rise", "z", "plateau_evaluations")
-
-
-@dataclass(frozen=True)
-class _Effect:
-    """A setting that only some runs read."""
-
-    path: str
-    rule: str
-    reads: Callable[[TrialConfig], bool]
-
-
-def _scores_a_bound(config: TrialConfig) -> bool:
-    from crossover.trainers.objectives import get
-
-    return get(config.objective.name).is_bound
-
-
-_EFFECTS = (
-    _Effect("schedule.decay_fraction", "is for schedule.name: wsd", lambda c: c.schedule.name == "wsd"),
-    _Effect("schedule.final_fraction", "is for schedule.name: cosine or wsd", lambda c: c.schedule.name != "constant"),
-    _Effect("evaluation.masks_per_window", "is for objectives scored by a bound", _scores_a_bound),
-    _Effect("evaluation.test_masks_per_window", "is for objectives scored by a bound", _scores_a_bound),
-    *(
-        _Effect(f"stopping.{name}", "is for stopping.rule: overfit", lambda c: c.stopping.rule == "overfit")
-        for name in _OVERFIT_FIELDS
-    ),
-)
 
 
 def ignored_settings(study: Study, configs: Sequence[tuple[Stratum, Mapping[str, Scalar], TrialConfig]]) -> list[str]:
@@ -48,11 +19,11 @@ def ignored_settings(study: Study, configs: Sequence[tuple[Stratum, Mapping[str,
         study: Whose settings.
         configs: Configurations of every stratum, with their nuisance settings.
     """
-    return [mistake for effect in _EFFECTS for mistake in _ignored(effect, study, configs)]
+    return [mistake for effect in EFFECTS for mistake in _ignored(effect, study, configs)]
 
 
 def _ignored(
-    effect: _Effect, study: Study, configs: Sequence[tuple[Stratum, Mapping[str, Scalar], TrialConfig]]
+    effect: Effect, study: Study, configs: Sequence[tuple[Stratum, Mapping[str, Scalar], TrialConfig]]
 ) -> Iterator[str]:
     path = effect.path
     if path in study.axes:

@@ -186,6 +186,31 @@ def test_a_file_that_is_no_configuration_is_one_error(text: str, message: str, t
         load_config(tmp_path / "bad.yaml")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["schedule.decay_fraction=0.5"], r"decay_fraction = 0.5 is for schedule.name: wsd, .* ignore it: remove it"),
+        (["schedule.name=cosine", "schedule.decay_fraction=0.5"], "decay_fraction = 0.5 is for schedule.name: wsd"),
+        (["schedule.final_fraction=0"], r"final_fraction = 0\.0 is for schedule.name: cosine or wsd"),
+        (["evaluation.masks_per_window=8"], "masks_per_window = 8 is for objectives scored by a bound"),
+        (["stopping.rule=none", "stopping.patience=5"], "stopping.patience = 5 is for stopping.rule: overfit"),
+    ],
+)
+def test_a_setting_that_the_run_would_ignore_is_one_error(
+    overrides: list[str], message: str, config_file: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(config_file, overrides)
+
+
+def test_defaults_may_be_written_out_and_what_is_read_may_be_set(config_file: Path, tmp_path: Path) -> None:
+    whole = load_config(config_file)
+    (tmp_path / "whole.yaml").write_text(yaml.safe_dump(whole.model_dump(mode="json")))
+    assert load_config(tmp_path / "whole.yaml") == whole
+    config = load_config(config_file, ["schedule.name=wsd", "schedule.decay_fraction=0.5", "schedule.final_fraction=0"])
+    assert (config.schedule.decay_fraction, config.schedule.final_fraction) == (0.5, 0)
+
+
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"corpus: \xff\xfe\xfa")
     for name, message in (("none.yaml", "No such file"), ("latin.yaml", "is not UTF-8"), (".", "Is a directory")):

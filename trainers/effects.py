@@ -1,0 +1,66 @@
+"""Settings that only some runs read: what is set and would be ignored is an error, never silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crossover.trainers.config import TrialConfig
+from crossover.trainers.errors import ConfigError
+
+__all__ = ["EFFECTS", "Effect", "refuse_ignored_settings"]
+
+_OVERFIT_FIELDS = ("patience", "min_rise", "z", "plateau_evaluations")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A setting that only some runs read.
+
+    Args:
+        path: of the setting, dotted.
+        rule: what it is for, in words that follow the path.
+        reads: whether a run reads it.
+    """
+
+    path: str
+    rule: str
+    reads: Callable[[TrialConfig], bool]
+
+
+def _scores_a_bound(config: TrialConfig) -> bool:
+    from crossover.trainers.objectives import get  # loads torch
+
+    return get(config.objective.name).is_bound
+
+
+EFFECTS = (
+    Effect("schedule.decay_fraction", "is for schedule.name: wsd", lambda c: c.schedule.name == "wsd"),
+    Effect("schedule.final_fraction", "is for schedule.name: cosine or wsd", lambda c: c.schedule.name != "constant"),
+    Effect("evaluation.masks_per_window", "is for objectives scored by a bound", _scores_a_bound),
+    Effect("evaluation.test_masks_per_window", "is for objectives scored by a bound", _scores_a_bound),
+    *(
+        Effect(f"stopping.{name}", "is for stopping.rule: overfit", lambda c: c.stopping.rule == "overfit")
+        for name in _OVERFIT_FIELDS
+    ),
+)
+
+
+def refuse_ignored_settings(settings: Mapping[str, Any], config: TrialConfig) -> None:
+    """Refuses what one run would ignore, but for defaults that are written out: they cannot mislead.
+
+    Args:
+        settings: what was set, by dotted path.
+        config: what came of it.
+
+    Raises:
+        ConfigError: a setting has no effect; the message names it, its value and what it is for.
+    """
+    for effect in EFFECTS:
+        group, _, name = effect.path.partition(".")
+        section = getattr(config, group)
+        value = getattr(section, name)
+        is_default = value == type(section).model_fields[name].default
+        if effect.path in settings and not is_default and not effect.reads(config):
+            raise ConfigError(f"{effect.path} = {value} {effect.rule}, and this run would ignore it: remove it")
