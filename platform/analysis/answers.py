@@ -125,8 +125,10 @@ def answer(tables: StudyTables) -> Answer:
     counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
     pairs = tuple(_pair(setting, strata) for setting, strata in pairs_of_strata(tables))
     finished = not counts.keys() & {"waiting", "running", "paused"}
-    notes = () if finished else (wording.unfinished(counts),)
-    return Answer(study=tables.study.name, counts=counts, finished=finished, pairs=pairs, notes=notes)
+    notes = [] if finished else [wording.unfinished(counts)]
+    if lost := [f"trials/{trial_id}" for trial_id, trial in tables.files.items() if trial.is_lost]:
+        notes.append(wording.lost(lost))
+    return Answer(study=tables.study.name, counts=counts, finished=finished, pairs=pairs, notes=tuple(notes))
 
 
 def _pair(setting: Mapping[str, Any], strata: Mapping[str, Stratum]) -> PairAnswer:

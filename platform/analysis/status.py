@@ -12,6 +12,7 @@ from crossover.platform.execution.decisions import (
     LegStarted,
     StudyFinished,
     Suggested,
+    TrialClosed,
 )
 
 __all__ = ["Suggestion", "suggestions"]
@@ -54,6 +55,9 @@ def suggestions(decisions: Iterable[Decision], *, driver_alive: bool) -> list[Su
             found[line.trial_id] = replace(found[line.trial_id], status="running", error=None)
         elif isinstance(line, LegEnded) and line.trial_id in found:
             found[line.trial_id] = replace(found[line.trial_id], status=_AFTER_LEG[line.status], error=line.error)
+        elif isinstance(line, TrialClosed) and line.trial_id in found:
+            status = "failed" if line.reason == "failed" else "done"
+            found[line.trial_id] = replace(found[line.trial_id], status=status)
     return list(found.values()) if driver_alive else [_orphaned(known) for known in found.values()]
 
 

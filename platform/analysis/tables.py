@@ -45,6 +45,11 @@ class TrialFiles:
             return "failed" if self.end.stop_reason == "failed" else "done"
         return self.suggestion.status
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the driver saw it end, and its record says nothing of that: somebody removed it."""
+        return self.suggestion.status == "done" and self.end is None
+
 
 @dataclass(frozen=True, repr=False)
 class StudyTables:

@@ -24,6 +24,7 @@ __all__ = [
     "epochs_interval",
     "established",
     "left_out",
+    "lost",
     "missing",
     "other_windows",
     "signed",
@@ -34,6 +35,7 @@ __all__ = [
 SHORT = {"autoregressive": "AR", "masked_diffusion": "MDM"}
 _FEW = 0.025
 _HALF = 0.5
+_NAMED = 3
 
 
 def title(setting: Mapping[str, Any], *, tuned: bool, same_recipe: bool, num_objectives: int) -> str:
@@ -192,6 +194,16 @@ def unfinished(counts: Mapping[str, int]) -> str:
     open_trials = ", ".join(f"{counts[s]} {s}" for s in ("running", "paused", "waiting") if s in counts)
     total = sum(counts.values())
     return f"The study is not finished ({open_trials} of {total} trials): what follows is what is known so far."
+
+
+def lost(folders: Sequence[str]) -> str:
+    """That trials ended and their records are gone."""
+    shown = ", ".join(folders[:_NAMED]) + (", ..." if len(folders) > _NAMED else "")
+    them = "1 trial that ended has" if len(folders) == 1 else f"{len(folders)} trials that ended have"
+    return (
+        f"{them} no record any more, and what follows is without it: {shown}. Put it back, or run the study again, "
+        "which trains what is missing."
+    )
 
 
 def left_out(num: int, total: int, why: str) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,22 @@ def test_the_crossing_of_the_shared_recipe_is_found(found: Answer) -> None:
     assert truth is not None and low is not None and high is not None and low < truth < high
     assert shared.equal_epochs.carried_forward
     assert "at the latest" in shared.crossing_words[0] and "carried forward" in shared.crossing_words[0]
+
+
+@pytest.mark.parametrize("what", [".", "end.json"])
+def test_a_record_that_was_removed_after_its_trial_ended_is_missed(what: str, tmp_path: Path) -> None:
+    folder = small().write(tmp_path / "study")
+    trial_id = next(iter(load_study(folder).files))
+    gone = folder / "trials" / trial_id / what
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    found = answer(load_study(folder))
+    (note,) = found.notes
+    assert note.startswith(
+        f"1 trial that ended has no record any more, and what follows is without it: trials/{trial_id}."
+    )
+    console = Console(file=io.StringIO(), width=300)
+    print_answer(found, console)
+    assert note in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_nowhere_yet_says_what_was_in_range(found: Answer) -> None:
