@@ -37,6 +37,7 @@ _SAMPLED = 6  # configurations of a stratum whose mean cost stands for all
 _TIMED_SECONDS = 1.0
 _UNTIMED_STEPS = 2
 _FILE_WIDTH = 180
+_EVALUATION_SHARE = 0.15  # of a trial's FLOPs: what is spent on looking is not spent on training
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,14 @@ class TrialCost:
     """What one trial would cost, run to its last epoch."""
 
     train_flops: float
-    eval_flops: float
+    validation_flops: float
+    test_flops: float
     seconds: float
+
+    @property
+    def eval_flops(self) -> float:
+        """Of all evaluations and of the test."""
+        return self.validation_flops + self.test_flops
 
     @property
     def flops(self) -> float:
@@ -58,6 +65,7 @@ class StratumCost:
     """What one stratum would cost.
 
     Args:
+        validation_share: FLOPs of evaluations over all of a trial's; `test_share` those of the test.
         workers: of its trials; None: they depend on the memory of GPUs that are not here.
     """
 
@@ -67,7 +75,14 @@ class StratumCost:
     num_parameters: tuple[int, int]
     flops: float
     seconds: float
+    validation_share: float
+    test_share: float
     workers: WorkerRange | None = None
+
+    @property
+    def evaluation_share(self) -> float:
+        """FLOPs of evaluations and test over all of a trial's, run to its last epoch."""
+        return self.validation_share + self.test_share
 
 
 def print_plan(study: Study, corpus: Corpus, console: Console) -> None:
@@ -76,7 +91,7 @@ def print_plan(study: Study, corpus: Corpus, console: Console) -> None:
     if not console.is_terminal:
         console.width = max(console.width, _FILE_WIDTH)
     console.print(_table(study.name, costs))
-    for line in _remarks(study, corpus, sum(cost.flops for cost in costs)):
+    for line in (*_dear_evaluation(costs), *_remarks(study, corpus, sum(cost.flops for cost in costs))):
         console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
@@ -84,18 +99,34 @@ def _table(name: str, costs: Sequence[StratumCost]) -> Table:
     """Labels are folded where there is little room, numbers never."""
     table = Table(box=None, pad_edge=False)
     table.add_column(f"study {name}", overflow="fold")
-    for heading in ("configs", "trials", "size", "workers", "FLOPs", "one worker"):
+    for heading in ("configs", "trials", "size", "workers", "FLOPs", "evaluation", "one worker"):
         table.add_column(heading, justify="right", no_wrap=True)
     for cost in costs:
         low, high = (_count(number) for number in cost.num_parameters)
         size = low if low == high else f"{low} to {high}"
         counts = (str(cost.num_configurations), str(cost.num_trials))
-        table.add_row(
-            Text(cost.label), *counts, size, _range(cost.workers), f"{cost.flops:.2e}", duration(cost.seconds)
-        )
+        spent = (f"{cost.flops:.2e}", f"{cost.evaluation_share:.0%}", duration(cost.seconds))
+        table.add_row(Text(cost.label), *counts, size, _range(cost.workers), *spent)
     trials, flops = sum(cost.num_trials for cost in costs), sum(cost.flops for cost in costs)
-    table.add_row("all", "", str(trials), "", "", f"{flops:.2e}", duration(sum(cost.seconds for cost in costs)))
+    share = sum(cost.flops * cost.evaluation_share for cost in costs) / flops
+    seconds = duration(sum(cost.seconds for cost in costs))
+    table.add_row("all", "", str(trials), "", "", f"{flops:.2e}", f"{share:.0%}", seconds)
     return table
+
+
+def _dear_evaluation(costs: Sequence[StratumCost]) -> list[str]:
+    """A warning where too much is spent on looking, with what of it can be had for less."""
+    dearest = max(costs, key=lambda cost: cost.evaluation_share)
+    if dearest.evaluation_share <= _EVALUATION_SHARE:
+        return []
+    num = sum(cost.evaluation_share > _EVALUATION_SHARE for cost in costs)
+    return [
+        f"Evaluation costs more than {_EVALUATION_SHARE:.0%} of a trial in {num} of {len(costs)} strata, most in "
+        f"{dearest.label}: {dearest.validation_share:.1%} for validation, {dearest.test_share:.1%} for test. Train for "
+        "longer, evaluate less often (evaluation.ratio, evaluation.first_epoch), or score less "
+        "(evaluation.validation_windows, evaluation.test_windows and the masks of each: four times fewer double an "
+        "error)."
+    ]
 
 
 def _range(workers: WorkerRange | None) -> str:
@@ -187,8 +218,8 @@ def trial_cost(setup: TrialSetup, flops_per_second: float) -> TrialCost:
     )
     test = evaluation_flops(setup.shape, setup.objective, setup.test.num_tokens_W, evaluation.test_masks_per_window)
     train_flops = tokens * setup.train_flops_per_token
-    eval_flops = len(setup.evaluation_steps) * validation + test
-    return TrialCost(train_flops, eval_flops, (train_flops + eval_flops) / flops_per_second)
+    validation *= len(setup.evaluation_steps)
+    return TrialCost(train_flops, validation, test, (train_flops + validation + test) / flops_per_second)
 
 
 class _Estimate:
@@ -213,7 +244,8 @@ class _Estimate:
         costs = [trial_cost(setup, self._speed(setup)) for setup in setups]
         sizes = [setup.shape.num_params_active for setup in setups]
         flops, seconds = fmean(cost.flops for cost in costs), fmean(cost.seconds for cost in costs)
-        return StratumCost(label, number, trials, (min(sizes), max(sizes)), trials * flops, trials * seconds)
+        shares = (fmean(c.validation_flops for c in costs) / flops, fmean(c.test_flops for c in costs) / flops)
+        return StratumCost(label, number, trials, (min(sizes), max(sizes)), trials * flops, trials * seconds, *shares)
 
     def _with_threads(self, config: TrialConfig) -> TrialConfig:
         threads = config.execution.threads or self._study.resources.cpus_per_worker

@@ -53,3 +53,22 @@ def test_dry_run_prints_every_stratum_and_starts_nothing(tiny_study: MakeStudy, 
     ):
         assert expected in output
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("epochs", "warned"), [(1, True), (4000, False)])
+def test_evaluation_that_costs_more_than_its_share_is_warned_of_with_its_parts(
+    epochs: int, warned: bool, tiny_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossover.platform.execution.dry_run.measured_flops_per_second", lambda setup: 1e9)
+    study = tiny_study(fixed__schedule__epochs=epochs, fixed__evaluation__test_windows=200)
+    costs = stratum_costs(study)
+    assert all((cost.evaluation_share > 0.15) == warned for cost in costs)
+    console = Console(file=io.StringIO(), width=200)
+    run_study(study, dry_run=True, console=console)
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    for cost in costs:
+        assert f" {cost.evaluation_share:.0%} " in output
+    dearest = max(costs, key=lambda cost: cost.evaluation_share)
+    shares = f"{dearest.label}: {dearest.validation_share:.1%} for validation, {dearest.test_share:.1%} for test"
+    assert (shares in output) == warned
+    assert ("evaluation.ratio" in output) == warned
