@@ -15,7 +15,7 @@ PACKAGES := platform search_spaces trainers
 BENCHMARKS ?= data_share objective_step leg_overhead study_throughput checkpoint_stall trainer_speed fsdp two_worker_leg \
   searcher_time samplers
 
-.PHONY: help demo setup test test-all check format lint types bench schema report clean
+.PHONY: help demo setup test test-all check format lint types bench schema report readme clean
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ schema: $(READY)  ## Write the JSON Schema of a study, for editors
 
 report: $(READY)  ## Write the report of STUDY
 	$(BIN)/crossover report $(STORAGE)/$(STUDY)
+
+readme: $(READY)  ## Write what the quickstart found into README.md, docs/findings.md and docs/figures (after make demo)
+	$(BIN)/python docs/quickstart.py $(STORAGE)/quickstart
 
 clean:  ## Remove what is built and cached; .venv and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
