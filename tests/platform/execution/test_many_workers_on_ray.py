@@ -25,7 +25,7 @@ from crossover.trainers.record import TrialRecord
 from crossover.trainers.rows import Evaluation
 from crossover.trainers.run import Progress, StopRequest
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(900)]
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 MakeStudy = Callable[..., Any]
