@@ -22,6 +22,13 @@ class Undecodable(Enum):
     replace = "replace"
 
 
+class HeldOut(Enum):
+    """Splits that no model is trained on."""
+
+    validation = "validation"
+    test = "test"
+
+
 @app.command("prepare", short_help="Turn text into a corpus.")
 def data_prepare(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Text files and folders of them.")],
@@ -36,3 +43,23 @@ def data_prepare(
 
     manifest = prepare_corpus(sources, output, piece_tokens=piece_tokens, errors=errors.value)
     typer.echo(manifest.summary())
+
+
+@app.command("make-task", short_help="Make questions from a corpus.")
+def data_make_task(
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="Name or folder of a prepared corpus.")],
+    output: Annotated[Path, typer.Option(help="File to write, JSONL in HellaSwag's fields.")],
+    questions: Annotated[int, typer.Option(min=1, help="Questions.")] = 200,
+    endings: Annotated[int, typer.Option(min=2, help="Endings of a question, one of them right.")] = 4,
+    context_characters: Annotated[int, typer.Option(min=1, help="Characters that are read.")] = 80,
+    ending_characters: Annotated[int, typer.Option(min=1, help="Characters of an ending.")] = 32,
+    split: Annotated[HeldOut, typer.Option(help="Documents that passages are cut from.")] = HeldOut.validation,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice.")] = 0,
+) -> None:
+    """Make a multiple-choice task from a corpus: continue the passage; wrong endings are of other documents."""
+    from crossover.trainers.data import open_corpus
+    from crossover.trainers.tasks.make_task import TaskShape, make_task
+
+    shape = TaskShape(questions, context_characters, ending_characters, endings)
+    make_task(open_corpus(corpus), output, shape, split.value, seed)
+    typer.echo(f"{questions} questions of {endings} endings: {output}")

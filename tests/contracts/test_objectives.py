@@ -111,6 +111,17 @@ class TestObjectiveContract:
         assert first.nats_WM.dtype == np.float64
         assert (first.num_masked_WM is not None) == objective.is_bound
 
+    def test_what_is_given_is_read_and_not_scored(self, objective: Objective) -> None:
+        model, windows = make_model(), make_windows()
+        given = windows.num_tokens_W - 1
+        last = objective.window_nats(model, windows, num_masks=3, seed=1, given_W=given).nats_WM
+        np.testing.assert_allclose(last, last[:, :1].repeat(last.shape[1], 1), rtol=1e-5)  # one token: one mask
+        assert (last < objective.window_nats(model, windows, num_masks=3, seed=1).nats_WM.mean(1)[0]).all()
+        changed = make_windows()
+        changed.tokens_WL[:, 0] = (changed.tokens_WL[:, 0] + 1) % BYTES.num_output_tokens
+        again = objective.window_nats(model, changed, num_masks=3, seed=1, given_W=given).nats_WM
+        assert (again[given > 0] != last[given > 0]).all()
+
     @pytest.mark.parametrize(("world_size", "batch_size"), [(2, 64), (2, 3), (4, 1), (3, 2), (40, 8)])
     def test_workers_score_every_window_once_in_as_many_passes(
         self, objective: Objective, world_size: int, batch_size: int

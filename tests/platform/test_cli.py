@@ -20,7 +20,19 @@ import pytest
 from crossover.platform.cli import main
 from crossover.platform.study import study_schema_text
 
-COMMANDS = ("run", "train", "status", "results", "report", "dashboard", "studies", "schema", "data prepare")
+COMMANDS = (
+    "run",
+    "train",
+    "status",
+    "results",
+    "report",
+    "dashboard",
+    "studies",
+    "schema",
+    "data prepare",
+    "data make-task",
+    "evaluate",
+)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,14 @@ from crossover.trainers.objectives.base import (
     chosen_states,
     evaluating,
     register,
+    scored_places,
     to_device,
 )
 from crossover.trainers.objectives.passes import forward_passes
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from crossover.trainers.config import TrialConfig
     from crossover.trainers.data import Batch, Vocabulary, Windows
 
@@ -79,15 +82,17 @@ class Autoregressive(Objective):
         batch_size: int = 64,
         rank: int = 0,
         world_size: int = 1,
+        given_W: NDArray[np.int64] | None = None,
     ) -> WindowNats:
         """The exact NLL of each window [W, 1]; there is nothing to draw."""
         nats_W1 = np.zeros((len(windows.tokens_WL), 1))
+        scored_WL = scored_places(windows, given_W)
         with evaluating(model):
             for part in forward_passes(len(nats_W1), batch_size, rank, world_size):
-                tokens_RL, valid_RL = windows.tokens_WL[part.rows_R], windows.valid_WL[part.rows_R]
+                tokens_RL, scored_RL = windows.tokens_WL[part.rows_R], scored_WL[part.rows_R]
                 nats_RL = torch.zeros(tokens_RL.shape, dtype=torch.float64)
-                states = self._states(model, self._inputs(tokens_RL), tokens_RL, valid_RL)
-                nats_RL[valid_RL] = model.nats(*states).double().cpu()
+                states = self._states(model, self._inputs(tokens_RL), tokens_RL, scored_RL)
+                nats_RL[scored_RL] = model.nats(*states).double().cpu()
                 nats_W1[part.own, 0] = nats_RL[: part.num_own].sum(1).numpy()
         return WindowNats(nats_W1)
 

@@ -37,6 +37,7 @@ __all__ = [
     "get",
     "names",
     "register",
+    "scored_places",
     "to_device",
 ]
 
@@ -136,6 +137,7 @@ class Objective(ABC):
         batch_size: int = 64,
         rank: int = 0,
         world_size: int = 1,
+        given_W: NDArray[np.int64] | None = None,
     ) -> WindowNats:
         """The cost of every window, in evaluation mode and without gradient; the model's mode is restored.
 
@@ -151,6 +153,8 @@ class Objective(ABC):
             rank: This worker. All workers make the same number of forward passes.
             world_size: Workers, each of which scores its share of the rows. The others' rows are 0.0 in the result:
                 the sum over the workers is the result of one.
+            given_W: Leading tokens of each window that are only read: the cost is that of what follows them, given
+                them, at least one token. None: nothing is given.
         """
 
     @property
@@ -222,6 +226,13 @@ def chosen_states(h_BLD: Tensor, tokens_BL: Tensor, chosen_BL: Tensor) -> tuple[
         places_N = chosen_BL.flatten().nonzero().squeeze(1)
         h_ND, tokens_N = h_ND.index_select(0, to_device(_in_whole_tiles(places_N), h_ND.device)), tokens_N[places_N]
     return h_ND, to_device(tokens_N, h_ND.device)
+
+
+def scored_places(windows: Windows, given_W: NDArray[np.int64] | None) -> Tensor:
+    """Which places of each window are scored, bool [W, L]: those that are valid and not given."""
+    if given_W is None:
+        return windows.valid_WL
+    return windows.valid_WL & (torch.arange(windows.valid_WL.shape[1]) >= torch.from_numpy(given_W)[:, None])
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -26,6 +26,7 @@ from crossover.trainers.objectives.base import (
     chosen_states,
     evaluating,
     register,
+    scored_places,
     to_device,
 )
 from crossover.trainers.objectives.passes import ForwardPass, forward_passes
@@ -87,15 +88,17 @@ class MaskedDiffusion(Objective):
         batch_size: int = 64,
         rank: int = 0,
         world_size: int = 1,
+        given_W: NDArray[np.int64] | None = None,
     ) -> WindowNats:
         """One estimate of the bound for each window and mask; see the module for the estimator."""
-        num_tokens_W = windows.num_tokens_W
+        num_tokens_W = windows.num_tokens_W if given_W is None else windows.num_tokens_W - given_W
+        hideable_WL = scored_places(windows, given_W)
         random = np.random.default_rng([seed, _MASK_STREAM])
         k_WM = masked_counts(num_tokens_W, num_masks, random.random())
         nats_R = np.zeros(k_WM.size)
         passes = forward_passes(k_WM.size, batch_size, rank, world_size)
         with evaluating(model):
-            for part, tokens_RL, valid_RL, masked_RL in _masked_batches(windows, k_WM, random, passes):
+            for part, tokens_RL, valid_RL, masked_RL in _masked_batches(windows, hideable_WL, k_WM, random, passes):
                 nats_RL = torch.zeros(tokens_RL.shape, dtype=torch.float64)
                 states = self._masked_states(model, tokens_RL, valid_RL, masked_RL)
                 nats_RL[masked_RL] = model.nats(*states).double().cpu()
@@ -149,7 +152,11 @@ def masked_counts(num_tokens_W: NDArray[np.int64], num_masks: int, shift: float)
 
 
 def _masked_batches(
-    windows: Windows, k_WM: NDArray[np.int64], random: np.random.Generator, passes: Iterable[ForwardPass]
+    windows: Windows,
+    hideable_WL: Tensor,
+    k_WM: NDArray[np.int64],
+    random: np.random.Generator,
+    passes: Iterable[ForwardPass],
 ) -> Iterator[tuple[ForwardPass, Tensor, Tensor, Tensor]]:
     """Rows (window, mask) in window-major order: tokens, validity and masks of each pass.
 
@@ -162,6 +169,6 @@ def _masked_batches(
         drawn_RL = torch.from_numpy(random.random((part.everyone.stop - part.everyone.start, length)))
         window_R = part.rows_R // k_WM.shape[1]
         tokens_RL, valid_RL = windows.tokens_WL[window_R], windows.valid_WL[window_R]
-        order_RL = drawn_RL[part.rows_R - part.everyone.start].masked_fill(~valid_RL, 2.0)
+        order_RL = drawn_RL[part.rows_R - part.everyone.start].masked_fill(~hideable_WL[window_R], 2.0)
         rank_RL = order_RL.argsort(dim=1).argsort(dim=1)
         yield part, tokens_RL, valid_RL, rank_RL < k_R[part.rows_R, None]

@@ -1,0 +1,96 @@
+"""The command in this process, and small trained models."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from crossover.platform.cli import main
+from crossover.trainers.config import config_from_dotted
+from crossover.trainers.data import prepare_corpus
+from crossover.trainers.loop import train
+from crossover.trainers.run import AloneRun
+
+_TEXT = "one two three four five six seven eight nine ten "
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def crossover(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs the command."""
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["crossover", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "160")
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        assert isinstance(code, int | None)
+        return Done(code or 0, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def counting_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty documents that count to ten over and over."""
+    folder = tmp_path_factory.mktemp("counting")
+    (folder / "text").mkdir()
+    for number in range(60):
+        (folder / "text" / f"{number}.txt").write_text((_TEXT * 8)[number:])
+    fractions = {"training": 0.5, "validation": 0.25, "test": 0.25}
+    prepare_corpus([folder / "text"], folder / "corpus", piece_tokens=128, fractions=fractions)
+    return folder / "corpus"
+
+
+def _train(corpus: Path, folder: Path, objective: str) -> Path:
+    settings: dict[str, object] = {
+        "data.corpus": str(corpus),
+        "data.unique_tokens": 2000,
+        "data.sequence_length": 32,
+        "model.num_layers": 2,
+        "model.width": 64,
+        "model.num_kv_heads": 1,
+        "model.num_heads": 2,
+        "objective.name": objective,
+        "schedule.epochs": 12,
+        "schedule.batch_size": 8,
+        "schedule.warmup_steps": 5,
+        "optimizer.learning_rate": 3e-3,
+        "optimizer.name": "muon",
+        "evaluation.validation_windows": 24,
+        "evaluation.test_windows": 24,
+        "evaluation.first_epoch": 4,
+        "execution.threads": 1,
+        "stopping.rule": "none",
+    }
+    train(config_from_dotted(settings), AloneRun(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def counting_ar(counting_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An autoregressive model that has learned to count, a little."""
+    return _train(counting_corpus, tmp_path_factory.mktemp("runs") / "ar", "autoregressive")
+
+
+@pytest.fixture(scope="session")
+def counting_mdm(counting_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same by masked diffusion."""
+    return _train(counting_corpus, tmp_path_factory.mktemp("runs") / "mdm", "masked_diffusion")
