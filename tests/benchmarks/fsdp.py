@@ -186,6 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--shapes", type=int, default=len(SHAPES), help="how many of the shapes, the smallest first")
     parser.add_argument("--corpus", type=Path, help="of a worker")
     parser.add_argument("--rank", type=int, help="of a worker")
     parser.add_argument("--size", type=int, help="of a worker's world")
@@ -204,7 +205,7 @@ def main() -> None:
         with group(place / "corpus", 1, place / "one") as one, group(place / "corpus", WORKERS, place / "two") as two:
             rows = [
                 measure(one, two, (*shape, optimizer), arguments.repeats, arguments.steps)
-                for shape in SHAPES
+                for shape in SHAPES[: arguments.shapes]
                 for optimizer in OPTIMIZERS
             ]
     goals = [Goal("most bytes a worker of two, over one", max(r["bytes ratio"] for r in rows), at_most=0.55)]

@@ -27,14 +27,12 @@ if TYPE_CHECKING:
     from crossover.trainers.run import Run
 
 CROSSOVER, NESTED = "Crossover's leg", "Tune, nested TorchTrainer"
-NUM_TRIALS = 5  # 4 after the first
 GOAL = 0.75
 STUDY = {
     "name": "overhead",
     "data": {"corpus": "python-stdlib", "unique_tokens": 8_192},
     "fixed": {"model.num_layers": 2, "model.width": 32, "schedule.epochs": 1, "objective.name": "autoregressive"},
     "axes": {"optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2], "role": "nuisance"}},
-    "search": {"sampler": "random", "trials": NUM_TRIALS, "scheduler": "none"},
     "resources": {"workers": 2},
 }
 PHASES = {  # moments of a leg in their order; the controller is started and has imported before it starts workers
@@ -61,7 +59,7 @@ def moments(folder: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def run_nested(folder: Path) -> None:
+def run_nested(folder: Path, num_trials: int) -> None:
     """Plain Tune with a `TorchTrainer` inside of the function, as Ray's documentation shows it."""
     import ray.train
     import ray.train.torch
@@ -90,12 +88,12 @@ def run_nested(folder: Path) -> None:
     tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         param_space={"learning_rate": tune.loguniform(1e-4, 1e-2)},
-        tune_config=tune.TuneConfig(metric="loss", mode="min", num_samples=NUM_TRIALS, max_concurrent_trials=1),
+        tune_config=tune.TuneConfig(metric="loss", mode="min", num_samples=num_trials, max_concurrent_trials=1),
         run_config=tune.RunConfig(storage_path=str(folder / "tune"), name="plain", verbose=0),
     ).fit()
 
 
-def run_crossover(folder: Path) -> None:
+def run_crossover(folder: Path, num_trials: int) -> None:
     """A study of Crossover whose training loop writes the end of its trial, and nothing before."""
     from rich.console import Console
 
@@ -121,7 +119,8 @@ def run_crossover(folder: Path) -> None:
             stamp(stamps, run.directory.name, workers=started, begins=begins, ends=time.time())
         return LegEnd("ended", end)
 
-    run_study(study_of(STUDY, "overhead"), storage=folder, console=Console(file=io.StringIO()), train=train)
+    study = study_of(STUDY | {"search": {"sampler": "random", "trials": num_trials, "scheduler": "none"}}, "overhead")
+    run_study(study, storage=folder, console=Console(file=io.StringIO()), train=train)
     for line in read_decisions(folder / "overhead"):
         if isinstance(line, LegStarted):
             stamp(stamps, line.trial_id, given=_seconds(line.time))
@@ -135,7 +134,7 @@ def _seconds(time_: datetime) -> float:
 
 # What runs an arm, and the processors of its Ray: room for one trial at a time. The Tune function of the nested one
 # takes a processor, as Tune gives it.
-ARMS: dict[str, tuple[Callable[[Path], None], int]] = {CROSSOVER: (run_crossover, 2), NESTED: (run_nested, 3)}
+ARMS: dict[str, tuple[Callable[[Path, int], None], int]] = {CROSSOVER: (run_crossover, 2), NESTED: (run_nested, 3)}
 
 
 @contextmanager
@@ -146,14 +145,14 @@ def work_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def measure(arm: str) -> list[dict[str, float]]:
+def measure(arm: str, num_trials: int) -> list[dict[str, float]]:
     """Moments of every trial of one arm after the first, in a Ray of its own; oldest first."""
     run, num_cpus = ARMS[arm]
     with work_folder() as folder, local_ray(folder / "ray", num_cpus):
         with contextlib.redirect_stdout(io.StringIO()):
-            run(folder)
+            run(folder, num_trials)
         trials = sorted(moments(folder / "stamps").values(), key=lambda trial: trial["begins"])
-        assert len(trials) == NUM_TRIALS
+        assert len(trials) == num_trials
         for earlier, later in itertools.pairwise(trials):
             later["whole"] = later["begins"] - earlier["begins"]
         return trials[1:]
@@ -175,11 +174,12 @@ def main() -> None:
     """Measure the arms in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--trials", type=int, default=5, help="of an arm and repeat; the first does not count")
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
     arguments = parser.parse_args()
     measured: dict[str, list[dict[str, float]]] = {arm: [] for arm in arguments.arms}
     for _, arm in itertools.product(range(arguments.repeats), arguments.arms):
-        measured[arm] += measure(arm)
+        measured[arm] += measure(arm, arguments.trials)
         print(f"{arm}: {[round(trial['whole'], 2) for trial in measured[arm]]} s a trial", flush=True)
     means = {arm: statistics.mean(trial["whole"] for trial in trials) for arm, trials in measured.items()}
     rows: list[dict[str, Any]] = [
