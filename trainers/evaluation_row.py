@@ -8,7 +8,7 @@ from typing import Any
 
 from crossover.trainers.device import peak_memory_bytes
 from crossover.trainers.evaluate import WindowScores, paired
-from crossover.trainers.flops import device_peak_flops, evaluation_flops, mfu, training_flops_6nd
+from crossover.trainers.flops import device_peak_flops, mfu, training_flops_6nd
 from crossover.trainers.overfitting import best_index
 from crossover.trainers.rows import Evaluation, TrialEnd
 from crossover.trainers.run import StopRequest
@@ -49,7 +49,7 @@ def evaluation_row(
         unique_tokens=unique_tokens,
         train_flops=setup.train_flops_per_token * state.tokens_seen,
         train_flops_6nd=training_flops_6nd(setup.shape, state.tokens_seen),
-        eval_flops=_validation_flops(setup, len(before) + 1),
+        eval_flops=(len(before) + 1) * setup.validation_flops,
         wall_seconds=state.clock.total,
         eval_seconds=state.clock.seconds["evaluation"],
         train_loss=state.mean_loss(setup.world),
@@ -98,7 +98,7 @@ def trial_end(
         **({} if test is None else _test(test)),
         tokens_seen=state.tokens_seen,
         train_flops=setup.train_flops_per_token * state.tokens_seen,
-        eval_flops=_validation_flops(setup, len(rows)) + (0.0 if test is None else _test_flops(setup)),
+        eval_flops=len(rows) * setup.validation_flops + (0.0 if test is None else setup.test_flops),
         wall_seconds=state.clock.total,
     )
 
@@ -141,13 +141,3 @@ def _peak(setup: TrialSetup) -> float | None:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _validation_flops(setup: TrialSetup, times: int) -> float:
-    masks = setup.config.evaluation.masks_per_window
-    return times * evaluation_flops(setup.shape, setup.objective, setup.validation.num_tokens_W, masks)
-
-
-def _test_flops(setup: TrialSetup) -> float:
-    masks = setup.config.evaluation.test_masks_per_window
-    return evaluation_flops(setup.shape, setup.objective, setup.test.num_tokens_W, masks)

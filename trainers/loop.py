@@ -255,15 +255,27 @@ class _Leg:
             state.clock.lap("training")
         request = None
         if setup.world.is_main:
-            epoch = state.tokens_seen / setup.subset.unique_tokens
-            request = self.run.should_stop(
-                Progress(setup.trial_id, state.step, setup.num_steps, epoch, state.tokens_per_second, activity)
-            )
+            request = self.run.should_stop(self._progress(activity))
         request = setup.world.from_main(request)
         self.polled_at = time.monotonic()
         if request is not None and request.reason == "interrupted":
             raise _Interrupted
         state.ending = state.ending or request
+
+    def _progress(self, activity: Activity) -> Progress:
+        state, setup, num_rows = self.state, self.setup, len(self.rows)
+        is_evaluated = state.step == (self.rows[-1].step if self.rows else 0)
+        is_tested = num_rows > 0 or not is_evaluated
+        return Progress(
+            trial_id=setup.trial_id,
+            step=state.step,
+            num_steps=setup.num_steps,
+            epoch=state.tokens_seen / setup.subset.unique_tokens,
+            tokens_per_second=state.tokens_per_second,
+            activity=activity,
+            flops=setup.train_flops_per_token * state.tokens_seen + num_rows * setup.validation_flops,
+            ending_flops=(not is_evaluated) * setup.validation_flops + is_tested * setup.test_flops,
+        )
 
 
 def _begin_leg(setup: TrialSetup, run: Run, writer: RecordWriter) -> _Leg:

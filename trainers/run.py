@@ -24,7 +24,12 @@ class StopRequest:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a poll tells: for displays only, never for decisions."""
+    """What a poll tells: for displays and budgets, never for decisions about a trial's quality.
+
+    Args:
+        flops: of training and evaluation so far.
+        ending_flops: what evaluation and test would add if the trial were asked to end now.
+    """
 
     trial_id: str
     step: int
@@ -32,6 +37,8 @@ class Progress:
     epoch: float
     tokens_per_second: float | None
     activity: str  # "training", "validating", "testing"
+    flops: float = 0.0
+    ending_flops: float = 0.0
 
 
 class Run(Protocol):

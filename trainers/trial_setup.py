@@ -9,7 +9,7 @@ from functools import cached_property
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Corpus, TrainingSubset, Windows, held_out_windows, open_corpus
 from crossover.trainers.device import Runtime, resolve
-from crossover.trainers.flops import training_flops_per_token
+from crossover.trainers.flops import evaluation_flops, training_flops_per_token
 from crossover.trainers.identity import config_hash, trial_identity
 from crossover.trainers.model.shapes import ModelShape, shape_of
 from crossover.trainers.objectives import Objective, build
@@ -63,6 +63,18 @@ class TrialSetup:
     def train_flops_per_token(self) -> float:
         """Training FLOPs a token, counted exactly."""
         return training_flops_per_token(self.shape, self.objective, self.config.data.sequence_length)
+
+    @cached_property
+    def validation_flops(self) -> float:
+        """FLOPs of one evaluation on the validation windows."""
+        masks = self.config.evaluation.masks_per_window
+        return evaluation_flops(self.shape, self.objective, self.validation.num_tokens_W, masks)
+
+    @cached_property
+    def test_flops(self) -> float:
+        """FLOPs of the test at the end."""
+        masks = self.config.evaluation.test_masks_per_window
+        return evaluation_flops(self.shape, self.objective, self.test.num_tokens_W, masks)
 
     def check_world(self) -> None:
         """Refuses a world that cannot share this run out.

@@ -1,7 +1,8 @@
 """Where running trials ask whether to stop, and tell how far they are: one actor a driver attempt, without a CPU.
 
 Trials ask, nobody is told: a leg ends by itself at its next evaluation or poll, so nothing has to be killed, and its
-actor can be used again. A leg of several workers also leaves its rows here, on their way from its first worker to its
+actor can be used again. The budget is looked at in each poll, with what the trial itself has spent by then: a driver
+that hears of it later would let every trial run for one more interval. A leg of several workers also leaves its rows here, on their way from its first worker to its
 Tune actor; and who has not been heard for long is known here.
 """
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from crossover.platform.search.budget import Budget
 from crossover.trainers.rows import StopReason
 from crossover.trainers.run import Progress, StopRequest
 
@@ -23,9 +25,15 @@ __all__ = ["ControlState", "start_control"]
 
 
 class ControlState:
-    """What the control actor holds."""
+    """What the control actor holds.
 
-    def __init__(self) -> None:
+    Args:
+        budget: as it stands when the attempt starts; None: no limits.
+    """
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        self._budget = budget or Budget(None, None)
+        self._stratum_of: dict[str, str] = {}
         self._for_all: StopRequest | None = None
         self._for_one: dict[str, StopRequest] = {}
         self._progress: dict[str, Progress] = {}
@@ -36,9 +44,23 @@ class ControlState:
 
     def poll(self, progress: Progress) -> StopRequest | None:
         """A trial tells where it is, and learns whether to stop. A request for itself goes before one for all."""
-        self._progress[progress.trial_id] = progress
-        self.heard(progress.trial_id)
-        return self._for_one.get(progress.trial_id, self._for_all)
+        trial_id = progress.trial_id
+        self._progress[trial_id] = progress
+        self.heard(trial_id)
+        self._budget.note(trial_id, progress.flops, progress.ending_flops)
+        request = self._for_one.get(trial_id, self._for_all)
+        return request or self._out_of_budget(trial_id)
+
+    def leg_begins(self, trial_id: str, stratum: str) -> None:
+        """A leg has its worker, and its stratum pays for it."""
+        self._stratum_of[trial_id] = stratum
+        self._budget.place(trial_id, stratum)
+        self._budget.leg_started(trial_id)
+        self.heard(trial_id)
+
+    def _out_of_budget(self, trial_id: str) -> StopRequest | None:
+        evidence = self._budget.exhausted() or self._budget.exhausted(self._stratum_of.get(trial_id, ""))
+        return None if evidence is None else StopRequest("budget", evidence)
 
     def request_stop(self, trial_id: str | None, reason: StopReason, evidence: str) -> None:
         """Asks one trial to stop, or all (None). The first request for all stands."""
@@ -84,6 +106,9 @@ class ControlState:
 
     def leg_over(self, trial_id: str, error: str | None = None) -> None:
         """A leg has ended; with an error if it failed, behind which may stand one of a worker."""
+        self._budget.leg_ended(trial_id)
+        if (last := self._progress.get(trial_id)) is not None:
+            self._budget.note(trial_id, last.flops)
         for known in (self._progress, self._for_one, self._heard, self._rows):
             known.pop(trial_id, None)
         if error is None:
@@ -100,11 +125,17 @@ class ControlState:
         return dict(self._progress)
 
 
-def start_control(name: str, namespace: str) -> ActorHandle[Any]:
-    """Starts the actor of one attempt on the driver's machine. It ends with the driver, or when it is killed."""
+def start_control(name: str, namespace: str, budget: Budget | None = None) -> ActorHandle[Any]:
+    """Starts the actor of one attempt on the driver's machine. It ends with the driver, or when it is killed.
+
+    Args:
+        name: of the actor.
+        namespace: its Ray namespace.
+        budget: what has been spent, and the limits.
+    """
     actor_class: Any = ray.remote(ControlState)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": name, "namespace": namespace, "num_cpus": 0, "scheduling_strategy": here}
-    actor: ActorHandle[Any] = actor_class.options(**options).remote()
+    actor: ActorHandle[Any] = actor_class.options(**options).remote(budget)
     ray.get(actor.progress.remote())
     return actor

@@ -80,7 +80,6 @@ class StudyDriver:
         """An evaluation was reported."""
         trial = self.view.trial(leg.trial_id)
         trial.take_row(row)
-        self.budget.note(leg.trial_id, row["train_flops"] + row["eval_flops"])
         rise = "" if trial.best is None or trial.last == trial.best else f", best {trial.best:.4f}"
         validation = f"validation {row['val_bits_per_byte']:.4f} bits/byte"
         self.view.say(f"{trial.name}: epoch {row['epoch']:.1f}, {validation}{rise}", detail=True)
@@ -88,6 +87,7 @@ class StudyDriver:
 
     def leg_ended(self, leg: Leg, status: LegStatus, error: str | None) -> None:
         """A leg has ended."""
+        self._hear()  # before another leg starts: what the others need to end is theirs
         trial = self.view.trial(leg.trial_id)
         end = self.results.record(leg.trial_id).end()
         trial.tokens_per_second = None
@@ -109,10 +109,16 @@ class StudyDriver:
             self.request_stop("interrupted", "interrupted by the user; the same command goes on with it")
         if time.monotonic() - self._asked > _PROGRESS_SECONDS:
             self._asked = time.monotonic()
+            self._hear()
             self._keep_budget()
-            for trial_id, progress in ray.get(self.control.progress.remote()).items():
-                if (trial := self.view.trial(trial_id)).state == "running":
-                    trial.take_progress(progress)
+
+    def _hear(self) -> None:
+        """Takes up how far running trials are, and what they have spent."""
+        live = set(self.planner.live)
+        for trial_id, progress in ray.get(self.control.progress.remote()).items():
+            if trial_id in live:
+                self.budget.note(trial_id, progress.flops, progress.ending_flops)
+                self.view.trial(trial_id).take_progress(progress)
 
     def request_stop(self, reason: StopReason, evidence: str) -> None:
         """Asks every trial to stop at its next poll, and starts no other."""

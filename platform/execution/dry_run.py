@@ -26,7 +26,6 @@ from crossover.platform.study.model import WorkerRange
 from crossover.search_spaces import Stratum
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Corpus
-from crossover.trainers.flops import evaluation_flops
 from crossover.trainers.loop import train_step
 from crossover.trainers.training_state import new_state
 from crossover.trainers.trial_setup import TrialSetup, open_setup
@@ -212,13 +211,8 @@ def trial_cost(setup: TrialSetup, flops_per_second: float) -> TrialCost:
     """
     config, sequences = setup.config, setup.num_steps * setup.config.schedule.batch_size
     tokens = sequences / setup.subset.num_sequences * setup.subset.unique_tokens
-    evaluation = config.evaluation
-    validation = evaluation_flops(
-        setup.shape, setup.objective, setup.validation.num_tokens_W, evaluation.masks_per_window
-    )
-    test = evaluation_flops(setup.shape, setup.objective, setup.test.num_tokens_W, evaluation.test_masks_per_window)
     train_flops = tokens * setup.train_flops_per_token
-    validation *= len(setup.evaluation_steps)
+    validation, test = len(setup.evaluation_steps) * setup.validation_flops, setup.test_flops
     return TrialCost(train_flops, validation, test, (train_flops + validation + test) / flops_per_second)
 
 

@@ -148,7 +148,7 @@ class _Attempt:
 
     def _run_logged(self, log: DecisionLog, interrupts: Interrupts) -> int:
         name, namespace = f"crossover-control-{uuid.uuid4().hex}", "crossover"
-        control = start_control(name, namespace)
+        control = start_control(name, namespace, self._budget)
         driver = StudyDriver(self._planner, log.append, control, self._results, self._budget, self._view, interrupts)
         corpus = corpus_location(self._corpus)
         context = TrialContext(

@@ -60,7 +60,7 @@ def make_trainable(context: TrialContext) -> Callable[[dict[str, Any]], dict[str
 
     def trial(config: dict[str, Any]) -> dict[str, Any]:
         control = ray.get_actor(context.control, context.namespace)
-        control.heard.remote(config["trial_id"])
+        control.leg_begins.remote(config["trial_id"], config["stratum"])
         try:
             report = _leg(context, config)(context, config, control)
         except Exception as error:

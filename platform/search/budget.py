@@ -1,6 +1,7 @@
 """What a study has spent, and what it may spend: in all, and in every stratum.
 
-FLOPs are counted exactly, training and evaluation; wall time is the drivers', attempts added up; device-hours are those
+FLOPs are counted exactly, training and evaluation, and what running trials need to end is kept for them, so that a limit
+is exceeded by what they train until they hear of it, and by nothing else. Wall time is the drivers', attempts added up; device-hours are those
 of legs, from start to end. All come from the record and the decisions, so a resumed study knows what was spent before.
 """
 
@@ -65,6 +66,7 @@ class Budget:
     now: Callable[[], datetime] = _now
     _flops_of: dict[str, float] = field(default_factory=dict)
     _stratum_of: dict[str, str] = field(default_factory=dict)
+    _to_end: dict[str, float] = field(default_factory=dict)
     _spent: float = 0.0
     _spent_in: dict[str, float] = field(default_factory=dict)
     _legs: dict[str, datetime] = field(default_factory=dict)
@@ -79,8 +81,17 @@ class Budget:
             self._stratum_of[trial_id] = stratum
             self._spent_in[stratum] = self._spent_in.get(stratum, 0.0) + self._flops_of.get(trial_id, 0.0)
 
-    def note(self, trial_id: str, flops: float) -> None:
-        """A trial has spent this many FLOPs in all. What was computed and lost with a fault is not taken back."""
+    def note(self, trial_id: str, flops: float, to_end: float = 0.0) -> None:
+        """A trial has spent this many FLOPs in all. What was computed and lost with a fault is not taken back.
+
+        Args:
+            trial_id: of the trial.
+            flops: of training and evaluation.
+            to_end: FLOPs that it would spend on its last evaluation and its test if it were asked to end now.
+        """
+        self._to_end.pop(trial_id, None)
+        if to_end:
+            self._to_end[trial_id] = to_end
         more = max(0.0, flops - self._flops_of.get(trial_id, 0.0))
         self._flops_of[trial_id] = self._flops_of.get(trial_id, 0.0) + more
         self._spent += more
@@ -126,6 +137,9 @@ class Budget:
         """
         if stratum is not None:
             return self._share_exhausted(stratum)
+        kept = sum(self._to_end.values())
+        if self.flops is not None and self.spent_flops < self.flops <= self.spent_flops + kept:
+            return f"budget.flops: {self.spent_flops:.3g} of {self.flops:.3g} FLOPs are spent, {_kept(kept)}"
         for name, spent, limit, unit, figures in self._limits():
             if limit is not None and spent >= limit:
                 return f"budget.{name}: {spent:{figures}} of {limit:{figures}} {unit} are spent"
@@ -147,7 +161,13 @@ class Budget:
         if self.flops is None or stratum not in self.shares:
             return None
         limit, spent = self.flops * self.shares[stratum], self.spent_flops_in(stratum)
-        if spent < limit:
+        kept = sum(flops for trial_id, flops in self._to_end.items() if self._stratum_of.get(trial_id) == stratum)
+        if spent + kept < limit:
             return None
         share = f"{self.shares[stratum]:.0%} of budget.flops"
-        return f"{share}: {spent:.3g} of the {limit:.3g} FLOPs of stratum {stratum} are spent"
+        words = f"{share}: {spent:.3g} of the {limit:.3g} FLOPs of stratum {stratum} are spent"
+        return words if spent >= limit else f"{words}, {_kept(kept)}"
+
+
+def _kept(flops: float) -> str:
+    return f"and running trials need {flops:.3g} to end"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from crossover.platform.search.rungs import Horizon, rung_epochs
 from crossover.platform.search.study_rungs import horizon_of
 from crossover.platform.study.model import Study
-from crossover.search_spaces import Stratum, near
+from crossover.search_spaces import Stratum, corners, near
 
 __all__ = ["budget_mistakes", "scheduler_mistakes"]
 
+_MAX_TRIED = 200
 _IN_COHORTS = ("cohort_halving", "patient_halving", "hyperband", "median")
 
 
@@ -74,8 +76,29 @@ def _compared(study: Study) -> list[Stratum]:
 
 
 def budget_mistakes(study: Study) -> list[str]:
-    """What is wrong with `budget.split` and `budget.trials`."""
-    return [*_split_mistakes(study), *_trials_mistakes(study)]
+    """What is wrong with the budget, for a study whose configurations can be built."""
+    split = list(_split_mistakes(study))
+    return [*(split or _flops_mistakes(study)), *_trials_mistakes(study)]
+
+
+def _flops_mistakes(study: Study) -> Iterator[str]:
+    """A share that no trial of its stratum can be trained on: its answer would be one that was cut off."""
+    budget = study.budget
+    if budget.flops is None:
+        return
+    strata = study.strata()
+    for stratum in strata:
+        share = budget.split[stratum.label] if isinstance(budget.split, dict) else 1 / len(strata)
+        part = budget.flops if budget.split == "shared" else share * budget.flops
+        tried = islice(corners(study.space, stratum), _MAX_TRIED)
+        least = min(study.cost(stratum, settings).train_flops for settings in tried)
+        if part < least:
+            of_it = "" if part == budget.flops else f", of which stratum {stratum.label} may spend {part:.3g}"
+            yield (
+                f"budget.flops = {budget.flops:.3g}{of_it}: less than one trial, whose training alone takes "
+                f"{least:.3g} (the cheapest of stratum {stratum.label}): raise it, or lower schedule.epochs"
+            )
+            return
 
 
 def _split_mistakes(study: Study) -> Iterator[str]:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from crossover.platform.execution import control
 from crossover.platform.execution.control import ControlState
+from crossover.platform.search.budget import Budget
 from crossover.trainers.run import Progress, StopRequest
 
 
@@ -78,3 +81,50 @@ def test_error_that_was_got_over_is_forgotten() -> None:
     state.worker_failed("a", "RuntimeError: a worker died")
     state.leg_over("a")
     assert state.take_error("a") is None
+
+
+def spent(trial_id: str, flops: float, to_end: float = 0.0) -> Progress:
+    return Progress(trial_id, 1, 2, 0.5, None, "training", flops, to_end)
+
+
+def test_trial_hears_at_the_very_poll_that_the_budget_is_spent() -> None:
+    state = ControlState(Budget(100.0, None))
+    state.leg_begins("a", "ar")
+    state.leg_begins("b", "ar")
+    assert state.poll(spent("a", 40.0)) is None
+    assert state.poll(spent("b", 50.0, 5.0)) is None
+    assert state.poll(spent("a", 45.0)) == StopRequest(
+        "budget", "budget.flops: 95 of 100 FLOPs are spent, and running trials need 5 to end"
+    )
+    state.leg_over("b")
+    assert state.poll(spent("a", 45.0)) is None
+    state.request_stop("a", "pruned", "others are better")
+    request = state.poll(spent("a", 60.0))
+    assert request is not None and request.reason == "pruned"
+
+
+def test_trial_of_a_stratum_hears_of_its_share_alone() -> None:
+    state = ControlState(Budget(100.0, None, shares={"ar": 0.5, "mdm": 0.5}))
+    state.leg_begins("a", "ar")
+    state.leg_begins("b", "mdm")
+    assert state.poll(spent("b", 10.0)) is None
+    request = state.poll(spent("a", 45.0, 6.0))
+    assert request is not None
+    assert request.evidence == (
+        "50% of budget.flops: 45 of the 50 FLOPs of stratum ar are spent, and running trials need 6 to end"
+    )
+    assert state.poll(spent("b", 11.0)) is None
+
+
+def test_device_hours_run_while_legs_do() -> None:
+    now = [datetime(2030, 1, 1, tzinfo=UTC)]
+    state = ControlState(Budget(None, None, device_hours=1.0, devices=2.0, now=lambda: now[0]))
+    state.leg_begins("a", "ar")
+    now[0] += timedelta(minutes=29)
+    assert state.poll(spent("a", 1.0)) is None
+    state.leg_over("a")
+    now[0] += timedelta(hours=5)
+    state.leg_begins("a", "ar")
+    now[0] += timedelta(minutes=1)
+    request = state.poll(spent("a", 2.0))
+    assert request is not None and "budget.device_hours" in request.evidence

@@ -41,7 +41,7 @@ def test_repeats_and_confirmations_are_counted(tiny_study: MakeStudy, monkeypatc
 
 def test_dry_run_prints_every_stratum_and_starts_nothing(tiny_study: MakeStudy, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=120)
-    study = tiny_study(budget={"flops": 1e6, "wall_seconds": 600.0})
+    study = tiny_study(budget={"flops": 2e9, "wall_seconds": 600.0})
     assert run_study(study, tmp_path / "runs", dry_run=True, console=console) == DONE
     output = console.file.getvalue()  # type: ignore[attr-defined]
     for expected in (

@@ -28,7 +28,7 @@ axes:
   optimizer.weight_decay: {log_uniform: [0.1, 1.6], role: nuisance, when: {recipe: tuned}}
   regularization.input_noise: {choice: [0, 0.1], role: nuisance, when: {recipe: tuned, objective.name: autoregressive}}
 search: {trials: 12}
-budget: {flops: 40T}
+budget: {flops: 80T}
 """
 
 
@@ -43,7 +43,7 @@ def test_document_is_read_with_its_numbers_and_defaults(study: Study) -> None:
     assert study.data.unique_tokens == 24_576
     assert study.data.sequence_length == 128
     assert study.fixed["schedule.epochs"] == 200.0
-    assert study.budget.flops == 4e13
+    assert study.budget.flops == 8e13
     assert study.search.repeats == study.search.num_final_repeats == 1
     assert study.storage == "./runs"
 

@@ -63,13 +63,19 @@ def test_rungs_for_which_trials_are_too_short_are_refused_only_where_they_were_a
     ("budget", "says"),
     [
         ({"split": "shared"}, "budget.split: there is no budget.flops to split"),
-        ({"flops": 1e13, "split": {"objective=autoregressiv": 1.0}}, "did you mean objective=autoregressive?"),
-        ({"flops": 1e13, "split": {"objective=autoregressive": 1.0}}, "has no share: give every stratum one"),
+        ({"flops": 1e14, "split": {"objective=autoregressiv": 1.0}}, "did you mean objective=autoregressive?"),
+        ({"flops": 1e14, "split": {"objective=autoregressive": 1.0}}, "has no share: give every stratum one"),
         (
-            {"flops": 1e13, "split": {"objective=autoregressive": 0.7, "objective=masked_diffusion": 0.7}},
+            {"flops": 1e14, "split": {"objective=autoregressive": 0.7, "objective=masked_diffusion": 0.7}},
             "the shares sum to 1.4",
         ),
         ({"trials": 1}, "budget.trials = 1, but 2 strata"),
+        ({"flops": 1e10}, "less than one trial, whose training alone takes"),
+        ({"flops": 1e10, "split": "shared"}, "budget.flops = 1e+10: less than one trial"),
+        (
+            {"flops": 1e14, "split": {"objective=autoregressive": 1e-6, "objective=masked_diffusion": 0.5}},
+            "of which stratum objective=autoregressive may spend 1e+08: less than one trial",
+        ),
         ({"device_hours": 0}, "budget.device_hours"),
     ],
 )
@@ -80,11 +86,11 @@ def test_budget_that_cannot_be_is_refused_before_the_start(budget: dict[str, Any
 
 
 def test_budget_is_split_equally_unless_set() -> None:
-    equal = budget_of(made({}, {"flops": 1e13}))
+    equal = budget_of(made({}, {"flops": 1e14}))
     assert dict(equal.shares) == {"objective=autoregressive": 0.5, "objective=masked_diffusion": 0.5}
-    assert budget_of(made({}, {"flops": 1e13, "split": "shared"})).shares == {}
+    assert budget_of(made({}, {"flops": 1e14, "split": "shared"})).shares == {}
     shares = {"objective=autoregressive": 0.2, "objective=masked_diffusion": 0.7}
-    assert budget_of(made({}, {"flops": 1e13, "split": shares})).shares == shares
+    assert budget_of(made({}, {"flops": 1e14, "split": shares})).shares == shares
 
 
 def test_limit_on_trials_is_shared_by_the_strata() -> None:
