@@ -6,6 +6,7 @@ renamed away before it is deleted. So what a reader sees by its own name is comp
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -25,6 +26,7 @@ __all__ = [
     "digest_of",
     "durable_file",
     "flush",
+    "is_disk_full",
     "put_in_place",
     "reason_of",
     "remove_folder",
@@ -70,6 +72,17 @@ def writing(path: Path) -> Iterator[None]:
             f"{path} cannot be written: {reason_of(error)}. What was committed before stands: make room or give "
             "permission, and run the same command again"
         ) from error
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that there is no room left: a full disk or quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(error, SafetensorError) and f"os error {errno.ENOSPC}" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def temporary(path: Path) -> Path:

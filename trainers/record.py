@@ -205,6 +205,11 @@ class TrialRecord:
         if newest is None or newest[0].best_step is None:
             raise RecordError(f"{self.path} has no best weights: there is no finite evaluation")
         path = self.paths.best_weights(newest[0].best_step)
+        if self.end() is not None and not path.parent.exists():
+            raise RecordError(
+                f"{self.path} has no best weights any more: they were dropped by `crossover clean` or to keep "
+                "checkpoints.max_bytes, which keep those of the best configuration of every stratum"
+            )
         if not newest[0].needs[str(path.relative_to(self.paths.root))].matches(path):
             raise RecordError(f"{path} is refused: it is missing, truncated or altered")
         return path

@@ -52,6 +52,19 @@ def status(directory: StudyFolder) -> None:
     print_status(directory)
 
 
+@app.command(short_help="Remove what a study needs no more.")
+def clean(
+    directory: StudyFolder,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every folder and its bytes as JSON.")] = False,
+) -> None:
+    """Remove training states of ended trials, best weights of all but the best, Tune's folders; rows stay."""
+    from crossover.platform.execution.clean import clean_study
+
+    cleaned = clean_study(directory, dry_run=dry_run)
+    typer.echo(cleaned.to_json() if as_json else str(cleaned))
+
+
 @app.command(short_help="Open a study in optuna-dashboard.")
 def dashboard(
     directory: StudyFolder,

@@ -2,8 +2,8 @@
 
 Trials ask, nobody is told: a leg ends by itself at its next evaluation or poll, so nothing has to be killed, and its
 actor can be used again. The budget is looked at in each poll, with what the trial itself has spent by then: a driver
-that hears of it later would let every trial run for one more interval. A leg of several workers also leaves its rows here, on their way from its first worker to its
-Tune actor; and who has not been heard for long is known here.
+that hears of it later would let every trial run for one more interval. A leg of several workers also leaves its rows
+here, on their way from its first worker to its Tune actor; and who has not been heard for long is known here.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class ControlState:
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._heard: dict[str, float] = {}
         self._claims: dict[str, str] = {}
+        self._full_disk: str | None = None
 
     def poll(self, progress: Progress) -> StopRequest | None:
         """A trial tells where it is, and learns whether to stop. A request for itself goes before one for all."""
@@ -115,6 +116,15 @@ class ControlState:
             self._errors.pop(trial_id, None)
         else:
             self._errors.setdefault(trial_id, error)
+
+    def disk_is_full(self, error: str) -> None:
+        """A leg could not write: every trial is asked to stop until there is room, since none could."""
+        self._full_disk = self._full_disk or error
+        self.request_stop(None, "interrupted", error)
+
+    def full_disk(self) -> str | None:
+        """What the first leg said that could not write; None: there is room."""
+        return self._full_disk
 
     def take_error(self, trial_id: str) -> str | None:
         """The error of the trial's last leg; None: it could not say."""

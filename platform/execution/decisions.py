@@ -9,6 +9,8 @@ fifth of a trivial leg).
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from crossover.trainers.durable import is_disk_full
 from crossover.trainers.errors import CrossoverError, RecordError
 from crossover.trainers.rows import StopReason
 
@@ -203,14 +206,20 @@ class DecisionLog:
             CrossoverError: the disk refuses it.
         """
         content = line.model_dump_json().encode() + b"\n"
+        size = os.fstat(self._descriptor).st_size
         try:
-            written = os.write(self._descriptor, content)
+            if os.write(self._descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if not isinstance(line, _WITHOUT_EFFECT):
                 os.fsync(self._descriptor)
         except OSError as error:
-            raise CrossoverError(f"{self.path} cannot be written: {error.strerror}. Run the command again") from error
-        if written != len(content):
-            raise CrossoverError(f"{self.path} cannot be written: the disk is full. Make room, and run again")
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, size)  # half a line would spoil the next one
+            remedy = "make room, and run" if is_disk_full(error) else "run"
+            raise CrossoverError(
+                f"{self.path} cannot be written: {error.strerror}. What was decided stands: {remedy} the same command "
+                "again"
+            ) from error
 
     def close(self) -> None:
         """Flushes and closes the file."""

@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray.tune import Callback
 
+from crossover.platform.execution.checkpoint_quota import CheckpointQuota
 from crossover.platform.execution.decisions import Decision, StopRequested
 from crossover.platform.execution.display import StudyDisplay, duration
 from crossover.platform.execution.results import RecordResults
@@ -67,11 +68,14 @@ class StudyDriver:
     budget: Budget
     view: StudyView
     interrupts: Interrupts
+    quota: CheckpointQuota | None = None
     stop_reason: StopReason | None = None
     _asked: float = field(default=0.0)
 
     def leg_started(self, leg: Leg) -> None:
         """A leg was given to Tune."""
+        if self.quota is not None and (missing := self.quota.make_room(self.planner.live)) is not None:
+            self.request_stop("interrupted", missing)
         trial = self.view.trial(leg.trial_id)
         trial.state, trial.activity = "running", "starting"
         self.view.say(f"{'started' if leg.leg == 1 else 'goes on'}: {trial.name} ({leg.trial_id})")
@@ -92,6 +96,8 @@ class StudyDriver:
         end = self.results.record(leg.trial_id).end()
         trial.tokens_per_second = None
         trial.state = "paused"
+        if self.quota is not None:
+            self.quota.changed(leg.trial_id)
         if end is not None:
             trial.take_end(end)
             self.budget.note(leg.trial_id, end.train_flops + end.eval_flops)
@@ -102,6 +108,8 @@ class StudyDriver:
         else:
             self.view.say(f"{status}: {trial.name}")
         self._keep_budget()
+        if status == "interrupted":
+            self._stop_if_the_disk_is_full()
 
     def tick(self) -> None:
         """Looks at what comes without an event: interrupts, the clock, how far trials are."""
@@ -111,6 +119,7 @@ class StudyDriver:
             self._asked = time.monotonic()
             self._hear()
             self._keep_budget()
+            self._stop_if_the_disk_is_full()
 
     def _hear(self) -> None:
         """Takes up how far running trials are, and what they have spent."""
@@ -128,6 +137,10 @@ class StudyDriver:
         ray.get(self.control.request_stop.remote(None, reason, evidence))
         self.view.stopping = evidence
         self.view.say(f"stopping: {evidence}")
+
+    def _stop_if_the_disk_is_full(self) -> None:
+        if self.stop_reason != "interrupted" and (error := ray.get(self.control.full_disk.remote())) is not None:
+            self.request_stop("interrupted", error)
 
     def _keep_budget(self) -> None:
         self.view.budget, self.view.budget_fraction = _budget_words(self.budget), self.budget.fraction_spent()

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crossover.platform.execution.display import duration
+from crossover.platform.execution.dry_run_limits import limit_remarks, record_bytes
 from crossover.platform.execution.gpus import gpu_bytes_here
 from crossover.platform.execution.preflight import room_here
 from crossover.platform.execution.study_workers import stratum_workers
@@ -41,12 +42,13 @@ _EVALUATION_SHARE = 0.15  # of a trial's FLOPs: what is spent on looking is not 
 
 @dataclass(frozen=True)
 class TrialCost:
-    """What one trial would cost, run to its last epoch."""
+    """What one trial would cost, run to its last epoch; `record_bytes` are those of its rows, checkpoints aside."""
 
     train_flops: float
     validation_flops: float
     test_flops: float
     seconds: float
+    record_bytes: float
 
     @property
     def eval_flops(self) -> float:
@@ -76,6 +78,7 @@ class StratumCost:
     seconds: float
     validation_share: float
     test_share: float
+    record_bytes: float
     workers: WorkerRange | None = None
 
     @property
@@ -90,7 +93,7 @@ def print_plan(study: Study, corpus: Corpus, console: Console) -> None:
     if not console.is_terminal:
         console.width = max(console.width, _FILE_WIDTH)
     console.print(_table(study.name, costs))
-    for line in (*_dear_evaluation(costs), *_remarks(study, corpus, sum(cost.flops for cost in costs))):
+    for line in (*_dear_evaluation(costs), *_remarks(study, corpus, costs)):
         console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
@@ -143,21 +146,23 @@ def _count(number: float) -> str:
     raise AssertionError("the last unit takes every number")
 
 
-def _remarks(study: Study, corpus: Corpus, flops: float) -> list[str]:
-    lines = [
+def _remarks(study: Study, corpus: Corpus, costs: Sequence[StratumCost]) -> list[str]:
+    return [
         f"corpus {corpus.name}: {corpus.manifest.splits['training'].num_tokens:,} training tokens",
         *_missing_windows(study),
         *_warm_start(study, corpus),
         *_auto_workers(study),
         "Upper bounds: every trial to its last epoch; the detector usually ends many before.",
         "Time: from real training steps timed now, one worker alone; several at once divide it.",
+        *limit_remarks(
+            study,
+            flops=sum(cost.flops for cost in costs),
+            seconds=sum(cost.seconds for cost in costs),
+            num_trials=sum(cost.num_trials for cost in costs),
+            record_bytes=sum(cost.record_bytes for cost in costs),
+        ),
+        "Nothing was started.",
     ]
-    if study.budget.flops is not None:
-        share = "all of it" if flops <= study.budget.flops else f"{study.budget.flops / flops:.0%} of it"
-        lines.append(f"budget.flops = {study.budget.flops:.2e} pays for {share}.")
-    if study.budget.wall_seconds is not None:
-        lines.append(f"budget.wall_seconds ends it after {duration(study.budget.wall_seconds)}.")
-    return [*lines, "Nothing was started."]
 
 
 def _warm_start(study: Study, corpus: Corpus) -> list[str]:
@@ -209,11 +214,12 @@ def trial_cost(setup: TrialSetup, flops_per_second: float) -> TrialCost:
         setup: of the trial.
         flops_per_second: of training; evaluation is taken to be as fast.
     """
-    config, sequences = setup.config, setup.num_steps * setup.config.schedule.batch_size
+    sequences = setup.num_steps * setup.config.schedule.batch_size
     tokens = sequences / setup.subset.num_sequences * setup.subset.unique_tokens
     train_flops = tokens * setup.train_flops_per_token
     validation, test = len(setup.evaluation_steps) * setup.validation_flops, setup.test_flops
-    return TrialCost(train_flops, validation, test, (train_flops + validation + test) / flops_per_second)
+    seconds = (train_flops + validation + test) / flops_per_second
+    return TrialCost(train_flops, validation, test, seconds, record_bytes(setup))
 
 
 class _Estimate:
@@ -237,9 +243,18 @@ class _Estimate:
     def _cost(self, label: str, number: int, trials: int, setups: Sequence[TrialSetup]) -> StratumCost:
         costs = [trial_cost(setup, self._speed(setup)) for setup in setups]
         sizes = [setup.shape.num_params_active for setup in setups]
-        flops, seconds = fmean(cost.flops for cost in costs), fmean(cost.seconds for cost in costs)
-        shares = (fmean(c.validation_flops for c in costs) / flops, fmean(c.test_flops for c in costs) / flops)
-        return StratumCost(label, number, trials, (min(sizes), max(sizes)), trials * flops, trials * seconds, *shares)
+        flops = fmean(cost.flops for cost in costs)
+        return StratumCost(
+            label=label,
+            num_configurations=number,
+            num_trials=trials,
+            num_parameters=(min(sizes), max(sizes)),
+            flops=trials * flops,
+            seconds=trials * fmean(cost.seconds for cost in costs),
+            validation_share=fmean(cost.validation_flops for cost in costs) / flops,
+            test_share=fmean(cost.test_flops for cost in costs) / flops,
+            record_bytes=trials * fmean(cost.record_bytes for cost in costs),
+        )
 
     def _with_threads(self, config: TrialConfig) -> TrialConfig:
         threads = config.execution.threads or self._study.resources.cpus_per_worker

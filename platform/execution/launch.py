@@ -18,6 +18,7 @@ import ray.tune
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from rich.console import Console
 
+from crossover.platform.execution.checkpoint_quota import CheckpointQuota, check_quota
 from crossover.platform.execution.control import start_control
 from crossover.platform.execution.decisions import (
     AttemptStarted,
@@ -136,6 +137,7 @@ class _Attempt:
         self._room = room_of_cluster(resources)
         self._workers = workers_of_study(self._study, self._room)
         self._planner.slots = num_slots(resources, self._workers, self._room)
+        check_quota(self._study, self._planner.slots)
         self._budget.devices = self._workers.max * resources.devices_per_worker
         self._folder.freeze(self._study, self._corpus.manifest.content_hash)
         with closing(DecisionLog(self._folder.path)) as log:
@@ -149,7 +151,10 @@ class _Attempt:
     def _run_logged(self, log: DecisionLog, interrupts: Interrupts) -> int:
         name, namespace = f"crossover-control-{uuid.uuid4().hex}", "crossover"
         control = start_control(name, namespace, self._budget)
-        driver = StudyDriver(self._planner, log.append, control, self._results, self._budget, self._view, interrupts)
+        quota = CheckpointQuota(self._study, self._folder.path, self._view)
+        driver = StudyDriver(
+            self._planner, log.append, control, self._results, self._budget, self._view, interrupts, quota
+        )
         corpus = corpus_location(self._corpus)
         context = TrialContext(
             self._study, self._folder.path, corpus, name, namespace, log.attempt, self._room, self._train

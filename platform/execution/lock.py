@@ -1,7 +1,9 @@
-"""One driver a study: a kernel lock on `<study>/LOCK`, which a kill -9 frees.
+"""One driver a study: a kernel lock on `<study>/LOCK`, which a kill -9 frees, and a lease for other machines.
 
 `flock` belongs to the open file, so a forked child would keep it: the descriptor is closed in every fork, and closed on
-exec by Python itself. It does not hold on object stores, nor on every network file system.
+exec by Python itself. Not every network file system tells other machines of it. So the holder also renews the file's
+time, and a driver on another machine that finds the lock free but the name of a holder in it watches for as long as a
+lease: a time that changes belongs to a driver that lives, one that stands still to a dead one. No clocks are compared.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +22,14 @@ from typing import Self
 
 from crossover.trainers.errors import CrossoverError
 
-__all__ = ["StudyLock", "lock_holder"]
+__all__ = ["LEASE_SECONDS", "StudyLock", "lock_holder"]
 
+LEASE_SECONDS = 30.0
+"""After so long without a sign of life a driver on another machine counts as dead."""
+
+_log = logging.getLogger(__name__)
+_RENEWALS = 6  # in the time of a lease
+_WATCH_SECONDS = 0.2
 _TRIES, _PAUSE_SECONDS = 5, 0.05  # `lock_holder` has the lock for an instant
 
 
@@ -29,16 +39,17 @@ class StudyLock:
     def __init__(self, study_dir: Path) -> None:
         self._path = study_dir / "LOCK"
         self._descriptor: int | None = None
+        self._released = threading.Event()
         os.register_at_fork(after_in_child=self._forget)
 
     def __enter__(self) -> Self:
-        """Takes the lock.
+        """Takes the lock; after a driver on another machine that may have died, once its lease is over.
 
         Raises:
             CrossoverError: another driver has it; the message names it.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        if not _taken(descriptor):
+        if not _taken(descriptor) or _lives_elsewhere(self._path):
             os.close(descriptor)
             raise CrossoverError(
                 f"{self._path.parent} is being run by {_described(self._path)}: wait for it, or interrupt it there"
@@ -46,15 +57,23 @@ class StudyLock:
         self._descriptor = descriptor
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        threading.Thread(target=self._renew, name="lease", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Gives it back, also from a child that was just forked and has not closed it yet."""
+        self._released.set()
         if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._forget()
+
+    def _renew(self) -> None:
+        while not self._released.wait(LEASE_SECONDS / _RENEWALS):
+            with contextlib.suppress(OSError, TypeError):  # just released
+                os.utime(self._descriptor)  # type: ignore[arg-type]
 
     def _forget(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
@@ -68,6 +87,27 @@ def _taken(descriptor: int) -> bool:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         time.sleep(_PAUSE_SECONDS)
+    return False
+
+
+def _is_elsewhere(path: Path) -> bool:
+    """Whether the last driver ran on another machine, and did not say that it has ended."""
+    try:
+        return bool(json.loads(path.read_text())["host"] != socket.gethostname())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _lives_elsewhere(path: Path) -> bool:
+    """Whether that driver renews its lease; watches for as long as one lasts."""
+    if not _is_elsewhere(path):
+        return False
+    _log.warning("waiting %g s: %s may still run %s", LEASE_SECONDS, _described(path), path.parent)
+    before, deadline = path.stat().st_mtime_ns, time.monotonic() + LEASE_SECONDS
+    while time.monotonic() < deadline:
+        if path.stat().st_mtime_ns != before:
+            return True
+        time.sleep(_WATCH_SECONDS)
     return False
 
 
@@ -86,5 +126,7 @@ def lock_holder(study_dir: Path) -> str | None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
+            return _described(path)
+        if _is_elsewhere(path) and time.time() - path.stat().st_mtime < LEASE_SECONDS:
             return _described(path)
     return None

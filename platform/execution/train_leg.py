@@ -45,6 +45,7 @@ from crossover.platform.execution.ray_private import (
 from crossover.platform.execution.ray_session import environment
 from crossover.platform.execution.workers import worker_counts
 from crossover.platform.study.model import WorkerRange
+from crossover.trainers.durable import is_disk_full
 from crossover.trainers.loop import LegEnd
 from crossover.trainers.rows import Evaluation
 from crossover.trainers.run import Progress, StopRequest
@@ -192,5 +193,7 @@ def _work(context: TrialContext, leg: Mapping[str, Any]) -> LegEnd:
     try:
         return the_train(context)(trial_config(context, leg), run)
     except Exception as error:
+        if is_disk_full(error):
+            ray.get(control.disk_is_full.remote(str(error)))
         ray.get(control.worker_failed.remote(leg["trial_id"], f"{type(error).__name__}: {error}"))
         raise

@@ -24,6 +24,7 @@ from crossover.platform.execution.leg import (
     trial_workers,
     uses_ray_train,
 )
+from crossover.trainers.durable import is_disk_full
 from crossover.trainers.rows import Evaluation
 from crossover.trainers.run import Progress, StopRequest
 
@@ -64,6 +65,13 @@ def make_trainable(context: TrialContext) -> Callable[[dict[str, Any]], dict[str
         try:
             report = _leg(context, config)(context, config, control)
         except Exception as error:
+            if is_disk_full(error):
+                ray.get(control.disk_is_full.remote(str(error)))
+            if (
+                ray.get(control.full_disk.remote()) is not None
+            ):  # no fault of the trial, which goes on once there is room
+                ray.get(control.leg_over.remote(config["trial_id"]))
+                return {**leg_identity(config), "leg_status": "interrupted"}
             ray.get(control.leg_over.remote(config["trial_id"], f"{type(error).__name__}: {error}"))
             trace = traceback.format_exc()
         else:

@@ -68,6 +68,7 @@ class TrialView:
     activity: str = ""
     stop_reason: str | None = None
     evidence: str = ""
+    config_hash: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -199,7 +200,9 @@ class StudyView:
 
     def made(self, line: Suggested) -> TrialView:
         """A trial was suggested."""
-        trial = self._trials.setdefault(line.trial_id, TrialView(line.trial_id, trial_name(line)))
+        trial = self._trials.setdefault(
+            line.trial_id, TrialView(line.trial_id, trial_name(line), config_hash=line.config_hash)
+        )
         if line.stratum_label in self.strata:
             self.strata[line.stratum_label].trials[line.trial_id] = trial
         return trial

@@ -1,8 +1,9 @@
 """What a study has spent, and what it may spend: in all, and in every stratum.
 
-FLOPs are counted exactly, training and evaluation, and what running trials need to end is kept for them, so that a limit
-is exceeded by what they train until they hear of it, and by nothing else. Wall time is the drivers', attempts added up; device-hours are those
-of legs, from start to end. All come from the record and the decisions, so a resumed study knows what was spent before.
+FLOPs are counted exactly, training and evaluation, and what running trials need to end is kept for them: a limit is
+exceeded by what they train until they hear of it, and by nothing else. Wall time is the drivers', attempts added up;
+device-hours are those of legs, from start to end. All come from the record and the decisions, so a resumed study knows
+what was spent before.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from crossover.platform.study import Study
 from crossover.search_spaces import Scalar, Stratum
 from crossover.trainers.identity import config_hash, trial_identity
 
-__all__ = ["budget_of", "first_settings", "plan_of", "scheduler_of"]
+__all__ = ["budget_of", "cohort_sizes", "first_settings", "plan_of", "scheduler_of"]
 
 _LEARNING = ("tpe", "gp", "nsga2")
 _MAX_PARTS = 4  # cohorts of a stratum whose sampler learns
@@ -46,11 +46,7 @@ class _StudyStratum:
 
     @property
     def cohort_size(self) -> int:
-        search, number = self.study.search, self.num_configurations
-        if search.cohort is not None or search.sampler not in _LEARNING:
-            return search.cohort or max(1, number)
-        parts = max(1, min(_MAX_PARTS, number // search.rungs.eta**2))
-        return max(1, math.ceil(number / parts))
+        return _cohort_size(self.study, self.num_configurations)
 
     @cached_property
     def horizon(self) -> Horizon:
@@ -64,6 +60,24 @@ class _StudyStratum:
     def identify(self, settings: Mapping[str, Scalar], repeat: int) -> tuple[str, str]:
         config = self.study.trial_config(self.stratum, settings, repeat)
         return trial_identity(config, self.data_hash), config_hash(config, self.data_hash)
+
+
+def _cohort_size(study: Study, number: int) -> int:
+    search = study.search
+    if search.cohort is not None or search.sampler not in _LEARNING:
+        return search.cohort or max(1, number)
+    parts = max(1, min(_MAX_PARTS, number // search.rungs.eta**2))
+    return max(1, math.ceil(number / parts))
+
+
+def cohort_sizes(study: Study) -> Mapping[str, int]:
+    """Configurations that are decided together in each stratum, and so may wait at once, by its label."""
+    sizes = {}
+    for stratum in study.strata():
+        number = study.num_configurations(stratum)
+        together = min(number, _cohort_size(study, number))
+        sizes[stratum.label] = together if scheduler_of(study).synchronous else number
+    return sizes
 
 
 def plan_of(study: Study, data_hash: str, warm_start: WarmStart | None = None) -> Plan:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from crossover.trainers.model.shapes import ModelShape
     from crossover.trainers.objectives import Objective
 
-__all__ = ["Constraints", "Cost", "Memory", "cost_of", "memory_of"]
+__all__ = ["CheckpointSize", "Constraints", "Cost", "Memory", "checkpoint_size", "cost_of", "memory_of"]
 
 _UNITS = {
     "": 1,
@@ -189,6 +189,38 @@ def memory_of(config: TrialConfig, workers: int = 1) -> Memory:
         _gathered_bytes(config, shape) if workers > 1 else 0,
         _activation_bytes(config, shape, build(config, BYTES), workers),
     )
+
+
+@dataclass(frozen=True)
+class CheckpointSize:
+    """What a checkpoint takes on the disk.
+
+    Attributes:
+        training_bytes: Weights, moments and averages, from which training goes on.
+        best_bytes: Averaged weights of the best evaluation.
+    """
+
+    training_bytes: int
+    best_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Both."""
+        return self.training_bytes + self.best_bytes
+
+
+def checkpoint_size(config: TrialConfig) -> CheckpointSize:
+    """What one checkpoint of a trial takes: tensors alone, names and digests are some kB more.
+
+    Raises:
+        ConfigError: the model has no such shape.
+    """
+    from crossover.trainers.data.vocabulary import BYTES
+    from crossover.trainers.model.shapes import shape_of
+
+    shape = shape_of(config.model, BYTES.num_input_tokens, BYTES.num_output_tokens)
+    weights = _FLOAT32 * shape.num_params_with_embeddings
+    return CheckpointSize(_state_bytes(config, shape) - weights, weights)  # gradients are not kept
 
 
 def _gathered_bytes(config: TrialConfig, shape: ModelShape) -> int:

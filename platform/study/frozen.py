@@ -17,7 +17,7 @@ __all__ = ["FROZEN_SCHEMA_VERSION", "changed_defaults", "differences", "frozen_d
 
 FROZEN_SCHEMA_VERSION = 1
 
-_CHANGES_NO_RESULT = ("description", "storage", "resources", "tracking", "budget")
+_CHANGES_NO_RESULT = ("description", "storage", "resources", "tracking", "budget", "checkpoints")
 _NOT_MATHEMATICS = ("execution.", "checkpoint.")
 _MAY_GROW = ("search.trials", "search.final_repeats")
 

@@ -23,12 +23,13 @@ from pydantic import (
 from crossover.platform.study.constraints import Constraints, Cost, cost_of
 from crossover.platform.study.frozen import differences, frozen_document
 from crossover.platform.study.resources import ResourcesConfig, WorkerRange
-from crossover.platform.study.units import COUNT_PATTERN, parse_count
+from crossover.platform.study.units import BYTES_PATTERN, COUNT_PATTERN, parse_bytes, parse_count
 from crossover.search_spaces import Axis, Scalar, Space, Stratum
 from crossover.trainers.config import DataConfig, StoppingConfig, TrialConfig, config_from_dotted
 
 __all__ = [
     "BudgetConfig",
+    "CheckpointsConfig",
     "ResourcesConfig",
     "RungsConfig",
     "SearchConfig",
@@ -73,6 +74,14 @@ _Flops = Annotated[
     float,
     Field(gt=0),
     BeforeValidator(parse_count, json_schema_input_type=Annotated[float, Field(gt=0)] | _CountText),
+]
+_Bytes = Annotated[
+    int,
+    Field(gt=0, lt=2**63),
+    BeforeValidator(
+        parse_bytes,
+        json_schema_input_type=Annotated[int, Field(gt=0)] | Annotated[str, Field(pattern=BYTES_PATTERN)],
+    ),
 ]
 
 
@@ -201,6 +210,16 @@ class BudgetConfig(_Section):
     )
 
 
+class CheckpointsConfig(_Section):
+    """What the checkpoints of all trials may take on the disk."""
+
+    max_bytes: _Bytes | None = Field(
+        default=None,
+        description="Bytes of all checkpoints at any time: 500MB, 1.5GiB; null: no limit. Trials that wait keep their "
+        "last one, the best of a stratum its best weights, the others lose theirs where room is needed.",
+    )
+
+
 class TrackingConfig(_Section):
     """Who else is told."""
 
@@ -230,6 +249,7 @@ class Study(_Section):
     search: SearchConfig = SearchConfig()
     stopping: StoppingConfig = StoppingConfig()
     budget: BudgetConfig = BudgetConfig()
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: Annotated[str, AfterValidator(_folder)] = Field(

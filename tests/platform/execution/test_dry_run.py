@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from crossover.platform.execution.dry_run import stratum_costs, trial_cost
+from crossover.platform.execution.dry_run_limits import limit_remarks, record_bytes
 from crossover.platform.execution.launch import DONE, run_study
 from crossover.platform.search.study_plan import first_settings
 from crossover.trainers.loop import train
@@ -72,3 +73,32 @@ def test_evaluation_that_costs_more_than_its_share_is_warned_of_with_its_parts(
     shares = f"{dearest.label}: {dearest.validation_share:.1%} for validation, {dearest.test_share:.1%} for test"
     assert (shares in output) == warned
     assert ("evaluation.ratio" in output) == warned
+
+
+def test_disk_that_is_predicted_is_what_a_whole_trial_takes(tiny_study: MakeStudy, tmp_path: Path) -> None:
+    study = tiny_study(stopping={"rule": "none"}, fixed__evaluation__ratio=1.1, fixed__schedule__epochs=6)
+    config = study.trial_config(study.strata()[0], first_settings(study, study.strata()[0]))
+    train(config, AloneRun(tmp_path))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    rows = sum(path.stat().st_size for path in files if path.suffix != ".safetensors")
+    assert record_bytes(open_setup(config)) == pytest.approx(rows, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("budget", "checkpoints", "expected"),
+    [
+        ({"trials": 5}, {}, ["budget.trials = 5: 4 trials are made."]),
+        ({"device_hours": 1000.0}, {}, ["budget.device_hours = 1000 pays for all of it"]),
+        ({"device_hours": 1e-9}, {}, ["budget.device_hours = 1e-09 pays for 0% of it"]),
+        ({"wall_seconds": 600.0}, {}, ["ends it after 10 min, which pays for all of it."]),
+        ({}, {}, ["Disk: up to", "of checkpoints", "of rows and losses."]),
+        ({}, {"max_bytes": "100MB"}, ["checkpoints.max_bytes = 100 MB keeps them to"]),
+        ({}, {"max_bytes": "1MB"}, ["checkpoints.max_bytes = 1 MB is refused,"]),
+    ],
+)
+def test_every_limit_is_predicted(
+    tiny_study: MakeStudy, budget: dict[str, Any], checkpoints: dict[str, Any], expected: list[str]
+) -> None:
+    study = tiny_study(budget=budget, checkpoints=checkpoints)
+    lines = list(limit_remarks(study, flops=1e9, seconds=60.0, num_trials=4, record_bytes=1e5))
+    assert all(any(text in line for line in lines) for text in expected), lines

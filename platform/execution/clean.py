@@ -1,0 +1,111 @@
+"""`crossover clean`: what a study has on the disk and needs no more.
+
+Rows, losses, decisions and the study itself are never touched, so tables, answer and report are the same afterwards,
+and an unfinished study still goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossover.platform.execution.checkpoint_quota import droppable_of_study
+from crossover.platform.execution.decisions import read_decisions
+from crossover.platform.execution.lock import StudyLock
+from crossover.platform.execution.view import StudyView
+from crossover.platform.study import read_frozen
+from crossover.platform.study.units import bytes_text
+from crossover.trainers.durable import remove_folder, writing
+from crossover.trainers.errors import CrossoverError
+from crossover.trainers.record import RecordPaths
+from crossover.trainers.record_space import folder_bytes, leftovers
+
+__all__ = ["Cleaned", "clean_study"]
+
+_WHY = {
+    "training state": "training state of trials that have ended",
+    "best weights": "best weights of trials that are not the best of their stratum",
+    "older checkpoint": "older checkpoints of trials that wait",
+}
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What was removed, or would be.
+
+    Args:
+        paths: each with what it is and its bytes.
+        dry_run: nothing was removed.
+    """
+
+    paths: tuple[tuple[Path, str, int], ...]
+    dry_run: bool
+
+    def __str__(self) -> str:
+        """A line a kind, the largest first."""
+        counts, sizes = Counter(why for _, why, _ in self.paths), Counter[str]()
+        for _, why, num_bytes in self.paths:
+            sizes[why] += num_bytes
+        lines = [f"{bytes_text(size):>10}  {why} ({counts[why]})" for why, size in sizes.most_common()]
+        verb = "would be removed; nothing was" if self.dry_run else "removed"
+        return "\n".join([*lines, f"{bytes_text(sizes.total()):>10}  {verb}"])
+
+    def to_json(self) -> str:
+        """For programs."""
+        listed = [{"path": str(path), "what": why, "bytes": num_bytes} for path, why, num_bytes in self.paths]
+        return json.dumps({"dry_run": self.dry_run, "removed": listed, "bytes": sum(size for *_, size in self.paths)})
+
+
+def clean_study(directory: Path, *, dry_run: bool = False) -> Cleaned:
+    """Removes what a study needs no more.
+
+    Args:
+        directory: the study's folder.
+        dry_run: only say what would go.
+
+    Raises:
+        CrossoverError: it is no study's folder, a driver runs the study, or something cannot be removed.
+    """
+    if not (directory / "study.yaml").is_file():
+        raise CrossoverError(
+            f"{directory} is no study's folder (there is no study.yaml in it): give the folder that `crossover run` "
+            "made, <storage>/<name of the study>"
+        )
+    with StudyLock(directory):
+        found = tuple(_removable(directory))
+        if not dry_run:
+            for path, _, _ in found:
+                _remove(path)
+    return Cleaned(found, dry_run)
+
+
+def _removable(directory: Path) -> Iterator[tuple[Path, str, int]]:
+    view = StudyView.of(read_frozen(directory).study)
+    view.replay(read_decisions(directory), directory, driver_alive=False)
+    for one in droppable_of_study(view, directory):
+        yield one.path, _WHY[one.kind], one.num_bytes
+    for trial in view.trials:
+        for path in leftovers(RecordPaths(directory / "trials" / trial.trial_id)):
+            yield path, "what killed writers left", _size(path)
+    if (ray := directory / "ray").is_dir():
+        yield ray, "folders of Ray Tune, which nothing reads", folder_bytes(ray)
+    for path in directory.glob("optuna.journal*"):
+        yield path, "views for optuna-dashboard, which are built again", _size(path)
+
+
+def _size(path: Path) -> int:
+    return folder_bytes(path) if path.is_dir() else path.lstat().st_size
+
+
+def _remove(path: Path) -> None:
+    with writing(path):
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+        elif path.name.startswith("."):
+            shutil.rmtree(path)
+        else:
+            remove_folder(path)

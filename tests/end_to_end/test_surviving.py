@@ -1,0 +1,311 @@
+"""Cohort halving that is killed, filled up and started twice: the final table is that of the undisturbed study.
+
+Each run is the command itself in a process of its own, with its own Ray. The final table is compared in every column
+but times, throughput and memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from crossover.platform.analysis import load_study
+from crossover.platform.execution.decisions import LegEnded, LegStarted, RungDecided, attempts, read_decisions
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.ray, pytest.mark.timeout(900)]
+
+NOT_COMPARED = {"wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
+PATIENCE_SECONDS = 240
+MARK = "CROSSOVER_TEST_RUN"
+Tables = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two strata of two cohorts of three, whose second cohort is drawn by what the first has taught."""
+    from crossover.trainers.data import prepare_corpus
+
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "text").mkdir()
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
+    for number in range(60):
+        (folder / "text" / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
+    prepare_corpus([folder / "text"], folder / "corpus")
+    document = {
+        "name": "words",
+        "data": {"corpus": str(folder / "corpus"), "unique_tokens": 2048, "sequence_length": 32},
+        "fixed": {
+            "model.num_layers": 1,
+            "model.width": 32,
+            "schedule.epochs": 18,
+            "schedule.warmup_steps": 2,
+            "evaluation.ratio": 1.5,
+            "evaluation.validation_windows": 16,
+            "evaluation.test_windows": 16,
+            "execution.precision": "float32",
+            "checkpoint.poll_seconds": 0.05,
+            "checkpoint.interval_seconds": 0.3,
+            "checkpoint.min_interval_seconds": 0.1,
+        },
+        "axes": {
+            "objective.name": {"choice": ["autoregressive", "masked_diffusion"], "role": "scientific"},
+            "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2], "role": "nuisance"},
+        },
+        "search": {
+            "sampler": "tpe",
+            "trials": 6,
+            "cohort": 3,
+            "scheduler": "cohort_halving",
+            "rungs": {"first_epoch": 5, "eta": 2},
+        },
+        "resources": {"cpus_per_worker": 1},
+    }
+    (folder / "words.yaml").write_text(yaml.safe_dump(document))
+    return folder / "words.yaml"
+
+
+class Runs:
+    """Starts `crossover run`, and finds and ends the processes of what it started, and no others."""
+
+    def __init__(self, study_file: Path) -> None:
+        self._study_file = study_file
+        self._started: list[subprocess.Popen[str]] = []
+        self.mark = uuid.uuid4().hex
+
+    def start(self, storage: Path) -> subprocess.Popen[str]:
+        environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", MARK: self.mark}
+        environment.pop("RAY_ADDRESS", None)
+        crossover = Path(sys.executable).with_name("crossover")
+        process = subprocess.Popen(
+            [str(crossover), "run", str(self._study_file), "--storage", str(storage)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        self._started.append(process)
+        return process
+
+    def run(self, storage: Path) -> tuple[int, str]:
+        """To its end."""
+        process = self.start(storage)
+        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        return process.returncode, output
+
+    def processes(self) -> list[int]:
+        """Everything that was started here and what came of it."""
+        wanted = f"{MARK}={self.mark}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if wanted in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+            except OSError:
+                continue  # gone, or somebody else's
+        return found
+
+    def kill_everything(self) -> None:
+        for pid in self.processes():
+            _kill(pid)
+        for process in self._started:
+            process.wait()
+
+    def process_of_a_trial(self, study_dir: Path) -> int | None:
+        """A process that has the record of a trial open for writing, which locks its folder."""
+        for pid in self.processes():
+            for link in Path(f"/proc/{pid}/fd").glob("*"):
+                try:
+                    if link.readlink().parent == study_dir / "trials":
+                        return pid
+                except OSError:
+                    continue
+        return None
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 9)
+
+
+@pytest.fixture
+def runs(study_file: Path) -> Iterator[Runs]:
+    started = Runs(study_file)
+    yield started
+    started.kill_everything()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    started, storage = Runs(study_file), tmp_path_factory.mktemp("undisturbed")
+    code, output = started.run(storage)
+    assert code == 0, output
+    decided = [one.action for line in decisions(storage / "words", RungDecided) for one in line.decisions]
+    assert Counter(decided) == {"promote": 12, "pause": 12}
+    return storage / "words"
+
+
+def decisions(study_dir: Path, kind: type[Any]) -> list[Any]:
+    return [line for line in read_decisions(study_dir) if isinstance(line, kind)]
+
+
+def tables(study_dir: Path) -> Tables:
+    """The final table and its evaluations; what a clock or the machine says is left out."""
+    study = load_study(study_dir)
+    assert set(study.trials["status"].to_pylist()) == {"done"}
+    kept = [
+        [name for name in table.column_names if name not in NOT_COMPARED] for table in (study.trials, study.evaluations)
+    ]
+    return study.trials.select(kept[0]).to_pylist(), study.evaluations.select(kept[1]).to_pylist()
+
+
+def rungs(study_dir: Path) -> set[tuple[Any, ...]]:
+    """What was decided, whenever."""
+    return {
+        (line.stratum_label, line.cohort, one.trial_id, one.rung, one.action, one.reason)
+        for line in decisions(study_dir, RungDecided)
+        for one in line.decisions
+    }
+
+
+def assert_same(study_dir: Path, undisturbed: Path) -> None:
+    """Same table, same decisions; no trial is lost, none that had ended is run again."""
+    assert tables(study_dir) == tables(undisturbed)
+    assert rungs(study_dir) == rungs(undisturbed)
+    over: set[str] = set()
+    for lines in attempts(study_dir):
+        for line in lines:
+            assert not (isinstance(line, LegStarted) and line.trial_id in over), "run twice"
+            if isinstance(line, LegEnded) and line.status == "ended":
+                over.add(line.trial_id)
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert process.poll() is None, f"it ended before: {process.communicate()[0]}"
+        assert time.monotonic() < deadline, "it did not come so far"
+        time.sleep(0.02)
+
+
+def commits(study_dir: Path) -> int:
+    """Grows while trials train."""
+    numbers = (int(path.name) for path in study_dir.glob("trials/*/commits/[0-9]*"))
+    return sum(numbers) + len(list(study_dir.glob("trials/*/end.json")))
+
+
+def test_killed_driver_goes_on_to_the_same_table(runs: Runs, tmp_path: Path, undisturbed: Path) -> None:
+    study_dir = tmp_path / "words"
+    first = runs.start(tmp_path)
+    wait_until(lambda: decisions(study_dir, RungDecided) if study_dir.exists() else False, first)
+    first.kill()
+    first.wait()
+    code, output = runs.run(tmp_path)
+    assert code == 0, output
+    assert_same(study_dir, undisturbed)
+
+
+def test_killed_trial_goes_on_to_the_same_table(runs: Runs, tmp_path: Path, undisturbed: Path) -> None:
+    study_dir = tmp_path / "words"
+    driver = runs.start(tmp_path)
+    wait_until(lambda: commits(study_dir) > 5 and runs.process_of_a_trial(study_dir), driver)
+    victim = runs.process_of_a_trial(study_dir)
+    assert victim is not None and victim != driver.pid
+    _kill(victim)
+    output, _ = driver.communicate(timeout=PATIENCE_SECONDS)
+    assert driver.returncode == 0, output
+    assert "worker died" in output
+    assert "failed" in [line.status for line in decisions(study_dir, LegEnded)]
+    assert_same(study_dir, undisturbed)
+
+
+def test_study_all_of_whose_processes_are_killed_at_once_goes_on_to_the_same_table(
+    runs: Runs, tmp_path: Path, undisturbed: Path
+) -> None:
+    study_dir = tmp_path / "words"
+    first = runs.start(tmp_path)
+    wait_until(lambda: commits(study_dir) > 8 and runs.process_of_a_trial(study_dir), first)
+    runs.kill_everything()
+    code, output = runs.run(tmp_path)
+    assert code == 0, output
+    assert_same(study_dir, undisturbed)
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_three_kills_in_a_row_at_random_times_change_nothing(
+    runs: Runs, tmp_path: Path, undisturbed: Path, seed: int
+) -> None:
+    study_dir, draw = tmp_path / "words", random.Random(seed)
+    for _ in range(3):
+        before = commits(study_dir)
+        process = runs.start(tmp_path)
+        wait_until(lambda before=before: commits(study_dir) > before, process)  # type: ignore[misc]
+        time.sleep(draw.uniform(0, 2))
+        if process.poll() is None:
+            draw.choice((runs.kill_everything, process.kill))()
+        process.wait()
+    code, output = runs.run(tmp_path)
+    assert code == 0, output
+    assert_same(study_dir, undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, undisturbed: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A file system with room for half of the study, and what gives it more."""
+    size = sum(path.stat().st_blocks * 512 for path in undisturbed.rglob("*") if path.is_file())
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size // 2}", "tmpfs", str(place)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a small tmpfs: {mounted.stderr.strip()}")
+    yield place, lambda: _mount_again(place)
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _mount_again(place: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=1g", str(place)], check=True)
+
+
+def test_full_disk_stops_the_study_and_with_more_room_it_ends_with_the_same_table(
+    runs: Runs, small_disk: tuple[Path, Callable[[], None]], undisturbed: Path
+) -> None:
+    storage, make_room = small_disk
+    code, output = runs.run(storage)
+    assert code in (2, 130), output
+    assert "No space left" in output
+    assert "Traceback" not in output
+    assert "make room" in output
+    study_dir = storage / "words"
+    assert any(study_dir.glob("trials/*/commits/[0-9]*")), "it filled up before anything was trained"
+    make_room()
+    code, output = runs.run(storage)
+    assert code == 0, output
+    assert_same(study_dir, undisturbed)
+
+
+def test_second_driver_is_refused_by_the_name_of_the_first_which_goes_on_to_the_same_table(
+    runs: Runs, tmp_path: Path, undisturbed: Path
+) -> None:
+    first = runs.start(tmp_path)
+    wait_until(lambda: commits(tmp_path / "words") > 0, first)
+    code, output = runs.run(tmp_path)
+    assert (code, f"process {first.pid}" in output, "Traceback" in output) == (2, True, False)
+    output, _ = first.communicate(timeout=PATIENCE_SECONDS)
+    assert first.returncode == 0, output
+    assert len(attempts(tmp_path / "words")) == 1
+    assert_same(tmp_path / "words", undisturbed)
