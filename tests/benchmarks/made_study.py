@@ -16,8 +16,8 @@ from typing import Any
 from crossover.platform.execution.decisions import AttemptStarted, LegEnded, LegStarted, Suggested
 from crossover.platform.study import Study, study_of
 from crossover.search_spaces import Stratum
-from crossover.trainers.config import config_hash, trial_identity
 from crossover.trainers.durable import Digest
+from crossover.trainers.identity import config_hash, trial_identity
 from crossover.trainers.record import Commit, RecordPaths, evaluations_to_bytes
 from crossover.trainers.rows import Evaluation, TrialEnd, TrialFacts
 
@@ -151,7 +151,7 @@ def _write_record(
         num_params_with_embeddings=467_000,
         flops_per_token=3e6,
         git_commit="2" * 40,
-        packages={name: "1.2.3" for name in ("torch", "numpy", "ray", "optuna", "pyarrow", "pydantic", "scipy")},
+        packages=dict.fromkeys(("torch", "numpy", "ray", "optuna", "pyarrow", "pydantic", "scipy"), "1.2.3"),
         python="3.11.0",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

@@ -154,7 +154,7 @@ def undisturbed(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     code, output = started.run(storage)
     assert code == 0, output
     decided = [one.action for line in decisions(storage / "words", RungDecided) for one in line.decisions]
-    assert Counter(decided) == {"promote": 12, "pause": 12}
+    assert Counter(decided) == {"promote": 12, "pause": 8}
     return storage / "words"
 
 

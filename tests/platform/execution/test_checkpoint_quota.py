@@ -25,9 +25,9 @@ from crossover.platform.execution.lock import StudyLock
 from crossover.platform.execution.results import RecordResults
 from crossover.platform.execution.view import StudyView
 from crossover.platform.study.constraints import checkpoint_size
-from crossover.trainers.config import trial_identity
 from crossover.trainers.data import open_corpus
 from crossover.trainers.errors import CrossoverError, RecordError
+from crossover.trainers.identity import trial_identity
 from crossover.trainers.loop import train
 from crossover.trainers.record import TrialRecord
 from crossover.trainers.record_space import checkpoint_bytes
