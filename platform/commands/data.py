@@ -12,14 +12,22 @@ from crossover.platform.commands.arguments import command_group
 
 __all__ = ["app"]
 
-app = command_group("Prepare corpora.")
+app = command_group("Prepare corpora, look at them, check them.")
 
 
-class Undecodable(Enum):
-    """What to do with a file that is no UTF-8."""
+class Errors(Enum):
+    """What to do with a document that is no text."""
 
     strict = "strict"
     replace = "replace"
+    skip = "skip"
+
+
+class Quality(Enum):
+    """What scores documents."""
+
+    compression = "compression"
+    language_model = "language_model"
 
 
 class HeldOut(Enum):
@@ -31,17 +39,57 @@ class HeldOut(Enum):
 
 @app.command("prepare", short_help="Turn text into a corpus.")
 def data_prepare(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Text files and folders of them.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Files, folders, patterns; paths or URIs (s3://...). Text, .jsonl, .parquet; also .gz, .zst.",
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the prepared corpus; made by this command.")],
+    tokenizer: Annotated[
+        str, typer.Option(help="bytes, bpe:8192 (trained on the corpus), or a tokenizer.json.")
+    ] = "bytes",
+    text_column: Annotated[str, typer.Option(help="Column of the text in .jsonl and .parquet.")] = "text",
     errors: Annotated[
-        Undecodable, typer.Option(help="A file that is no UTF-8: stop, or replace.")
-    ] = Undecodable.strict,
+        Errors, typer.Option(help="What is no text, or a broken line: stop, repair, or leave out.")
+    ] = Errors.strict,
     piece_tokens: Annotated[int, typer.Option(min=2, help="Largest piece of a document, in tokens.")] = 2048,
+    near_duplicates: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Similarity from which training text near held-out text is dropped; 0: none is."
+        ),
+    ] = 0.8,
+    quality: Annotated[Quality | None, typer.Option(help="Scorer that cuts the training text into tiers.")] = None,
+    quality_column: Annotated[str | None, typer.Option(help="Column of a score; higher is better.")] = None,
+    tiers: Annotated[int, typer.Option(min=2, max=100, help="Tiers of quality, of equal tokens.")] = 3,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default as many as cores and 2 GB allow.")
+    ] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Run on a Ray cluster, by Ray Data.")] = False,
 ) -> None:
-    """Turn text into a corpus: tokens, splits by document, and a manifest."""
-    from crossover.trainers.data import prepare_corpus
+    """Turn text into a corpus: tokens, splits by document, and a manifest.
 
-    manifest = prepare_corpus(sources, output, piece_tokens=piece_tokens, errors=errors.value)
+    A file of text, a line of JSON or a row of Parquet is one document.
+    The same command goes on where it was interrupted.
+    """
+    from crossover.platform.data.preparing import prepare
+    from crossover.trainers.data.preparation.readers import Columns
+
+    manifest = prepare(
+        sources,
+        output,
+        workers=workers,
+        on_ray=ray,
+        tokenizer=tokenizer,
+        columns=Columns(text_column, quality_column),
+        errors=errors.value,
+        piece_tokens=piece_tokens,
+        near_duplicates=near_duplicates or None,
+        quality=None if quality is None else quality.value,
+        tiers=tiers,
+    )
     typer.echo(manifest.summary())
 
 

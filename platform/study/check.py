@@ -228,14 +228,15 @@ def _strata_text(labels: list[str], num_strata: int) -> str:
 
 
 def _try(study: Study, stratum: Stratum, settings: Mapping[str, Scalar]) -> tuple[str | None, TrialConfig | None]:
-    from crossover.trainers.data.vocabulary import BYTES
+    from crossover.trainers.data.corpus import vocabulary_of
     from crossover.trainers.model.shapes import shape_of
     from crossover.trainers.objectives import build
 
     try:
         config = study.trial_config(stratum, settings, 0)
-        build(config, BYTES)
-        shape_of(config.model, BYTES.num_input_tokens, BYTES.num_output_tokens)
+        vocabulary = vocabulary_of(config.data.corpus)
+        build(config, vocabulary)
+        shape_of(config.model, vocabulary.num_input_tokens, vocabulary.num_output_tokens)
     except ConfigError as error:
         return str(error), None
     return None, config

@@ -126,19 +126,20 @@ class Cost:
 
 
 def cost_of(config: TrialConfig) -> Cost:
-    """What a configuration needs, from its shape and schedule alone: no corpus is read.
+    """What a configuration needs, from its shape, vocabulary and schedule alone: no text is read.
 
     Raises:
         ConfigError: the model has no such shape.
     """
-    from crossover.trainers.data.vocabulary import BYTES
+    from crossover.trainers.data.corpus import vocabulary_of
     from crossover.trainers.flops import training_flops_per_token
     from crossover.trainers.model.shapes import shape_of
     from crossover.trainers.objectives import build
     from crossover.trainers.schedule import num_training_steps
 
-    shape = shape_of(config.model, BYTES.num_input_tokens, BYTES.num_output_tokens)
-    objective = build(config, BYTES)
+    vocabulary = vocabulary_of(config.data.corpus)
+    shape = shape_of(config.model, vocabulary.num_input_tokens, vocabulary.num_output_tokens)
+    objective = build(config, vocabulary)
     length, unique = config.data.sequence_length, config.data.unique_tokens
     num_sequences = -(-unique // length)
     sequences = num_training_steps(config.schedule, num_sequences) * config.schedule.batch_size
@@ -178,16 +179,17 @@ def memory_of(config: TrialConfig, workers: int = 1) -> Memory:
     Raises:
         ConfigError: the model has no such shape.
     """
-    from crossover.trainers.data.vocabulary import BYTES
+    from crossover.trainers.data.corpus import vocabulary_of
     from crossover.trainers.model.shapes import shape_of
     from crossover.trainers.objectives import build
 
-    shape = shape_of(config.model, BYTES.num_input_tokens, BYTES.num_output_tokens)
+    vocabulary = vocabulary_of(config.data.corpus)
+    shape = shape_of(config.model, vocabulary.num_input_tokens, vocabulary.num_output_tokens)
     shards = max(1, workers // config.execution.replicas)
     return Memory(
         -(-_state_bytes(config, shape) // shards),
         _gathered_bytes(config, shape) if workers > 1 else 0,
-        _activation_bytes(config, shape, build(config, BYTES), workers),
+        _activation_bytes(config, shape, build(config, vocabulary), workers),
     )
 
 

@@ -138,7 +138,7 @@ def test_help_and_mistakes_wait_for_neither_torch_nor_ray(arguments: list[str]) 
         (["results", "x", "--table", "foo"], "'trials', 'evaluations'"),
         (["results", "x", "--format", "xls"], "'table', 'csv', 'parquet', 'json'"),
         (["data", "prepare", "x"], "Missing option '--output'"),
-        (["data", "prepare", "x", "--output", "y", "--errors", "ignore"], "'strict', 'replace'"),
+        (["data", "prepare", "x", "--output", "y", "--errors", "ignore"], "'strict', 'replace', 'skip'"),
         (["data", "prepare", "x", "--output", "y", "--piece-tokens", "1"], "greater than or equal to 2"),
     ],
 )

@@ -12,7 +12,7 @@ from crossover.trainers.data.shards import SplitTokens, file_sha256
 from crossover.trainers.data.vocabulary import BYTES, Vocabulary
 from crossover.trainers.errors import CorpusError
 
-__all__ = ["Corpus", "open_corpus"]
+__all__ = ["Corpus", "open_corpus", "vocabulary_of"]
 
 
 class Corpus:
@@ -37,7 +37,12 @@ class Corpus:
     @property
     def vocabulary(self) -> Vocabulary:
         """The token ids."""
-        return BYTES
+        return Vocabulary(self.manifest.num_text_tokens)
+
+    @property
+    def content_hash(self) -> str:
+        """Identity of the content, by which trials know it."""
+        return self.manifest.content_hash
 
     @property
     def num_training_tokens(self) -> int:
@@ -79,6 +84,25 @@ def open_corpus(name_or_path: str, cache_dir: Path | None = None) -> Corpus:
         )
     remedy = f"did you mean {near!r}?" if near else "prepare one with `crossover data prepare SOURCE... --output DIR`"
     raise CorpusError(f"corpus {name_or_path!r} is neither a folder nor {_KNOWN}: {remedy}")
+
+
+def vocabulary_of(name_or_path: str) -> Vocabulary:
+    """The token ids of a corpus, by its manifest alone; bytes where there is none, which `open_corpus` refuses.
+
+    Args:
+        name_or_path: see `open_corpus`.
+    """
+    path = Path(name_or_path, MANIFEST_NAME)
+    try:
+        status = path.stat()
+        return Vocabulary(_num_text_tokens(path.parent, status.st_mtime_ns))
+    except (OSError, ValueError, CorpusError):
+        return BYTES
+
+
+@lru_cache(maxsize=64)
+def _num_text_tokens(folder: Path, modified_ns: int) -> int:
+    return Manifest.read(folder).num_text_tokens
 
 
 def _near_name(name: str, folder: Path) -> str | None:

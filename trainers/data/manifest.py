@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
@@ -21,9 +22,11 @@ __all__ = [
     "SPLITS",
     "Manifest",
     "Provenance",
+    "QualityFacts",
     "ShardFacts",
     "SplitFacts",
     "SplitName",
+    "TierFacts",
 ]
 
 FORMAT_VERSION = 1
@@ -63,21 +66,51 @@ class Provenance(_Facts):
     sources: list[str] = Field(description="Files and folders as they were given.")
     interpreter: str | None = Field(default=None, description="Interpreter whose library this is; null: none.")
     num_files: int = Field(description="Files read.")
-    num_empty: int = Field(description="Files without a byte, left out.")
-    num_duplicates: int = Field(description="Files whose text was there already, left out.")
+    num_empty: int = Field(description="Documents without a byte, left out.")
+    num_duplicates: int = Field(description="Documents whose text was there already, left out.")
+    near_duplicate_threshold: float | None = Field(
+        default=None, description="Estimated Jaccard similarity from which documents are near; null: none was sought."
+    )
+    num_near_duplicates: int = Field(default=0, description="Training documents near a held-out one, left out.")
+    num_near_duplicate_bytes: int = Field(default=0, description="Bytes of text of those.")
+    num_skipped: int = Field(default=0, description="Documents that could not be read, left out (errors=skip).")
+    first_skipped: str | None = Field(default=None, description="The first of those, and why.")
     num_files_replaced: int = Field(description="Documents that had to be repaired (errors=replace).")
     num_characters_replaced: int = Field(description="Undecodable sequences and NUL characters replaced in them.")
+
+
+class TierFacts(_Facts):
+    """One tier of quality of the training split."""
+
+    name: str = Field(description="What `data.tier` calls it.")
+    num_documents: int
+    num_tokens: int = Field(gt=0, description="Tokens, one separator a piece counted: its largest budget.")
+    lowest: float = Field(description="Score of its worst document.")
+    highest: float = Field(description="Score of its best document.")
+
+
+class QualityFacts(_Facts):
+    """How good each training document is."""
+
+    scorer: str = Field(description="column NAME, or a scorer: the higher its number, the better.")
+    file: str = Field(pattern=r"^[\w-]+\.arrow$", description="Score and tier of each training document.")
+    file_bytes: int = Field(gt=0)
+    sha256: str = Field(description="sha256 of the file.")
+    tiers: list[TierFacts] = Field(description="From the worst to the best, of equal tokens.")
 
 
 class Manifest(_Facts):
     """What a corpus folder holds."""
 
     format_version: int = Field(description="Version of this layout.")
-    tokenizer: Literal["bytes"] = Field(description="How text became tokens.")
+    tokenizer: str = Field(description="How text became tokens: bytes, bpe:VOCABULARY or tokenizer.json.")
+    tokenizer_sha256: str | None = Field(default=None, description="sha256 of tokenizer.json; null: bytes.")
+    num_text_tokens: int = Field(default=256, gt=0, description="Ids of text; separator, begin and mask follow.")
     piece_tokens: int = Field(gt=0, description="Most tokens of a piece.")
     split_fractions: dict[SplitName, float] = Field(description="Expected share of the documents of each split.")
     splits: dict[SplitName, SplitFacts]
     shards: list[ShardFacts]
+    quality: QualityFacts | None = Field(default=None, description="Tiers of quality; null: there are none.")
     provenance: Provenance
 
     @model_validator(mode="after")
@@ -87,14 +120,22 @@ class Manifest(_Facts):
                 raise ValueError(f"the {split} split is missing")
         return self
 
+    @model_validator(mode="after")
+    def _only_bytes_need_no_tokenizer(self) -> Self:
+        if (self.tokenizer == "bytes") != (self.tokenizer_sha256 is None):
+            raise ValueError(f"tokenizer {self.tokenizer!r} needs tokenizer_sha256, and 'bytes' has none")
+        return self
+
     @property
     def content_hash(self) -> str:
         """Identity of the content: sha256 of all that determines tokens and splits; no path, no time, no file."""
-        content = {
-            "tokenizer": self.tokenizer,
+        content: dict[str, object] = {
+            "tokenizer": self.tokenizer_sha256 or self.tokenizer,
             "piece_tokens": self.piece_tokens,
             "splits": {name: facts.documents_sha256 for name, facts in self.splits.items()},
         }
+        if self.quality is not None:
+            content["quality"] = self.quality.sha256
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def summary(self) -> str:
@@ -104,12 +145,18 @@ class Manifest(_Facts):
             for name, facts in self.splits.items()
         ]
         origin = self.provenance
-        lines.append(f"left out: {origin.num_duplicates:,} duplicates, {origin.num_empty:,} empty files")
+        lines.append(f"left out: {', '.join(_left_out(origin))}")
         if origin.num_files_replaced:
             lines.append(
                 f"repaired: {origin.num_characters_replaced:,} characters in {origin.num_files_replaced:,} documents"
             )
-        return "\n".join([f"corpus {origin.name}, content {self.content_hash[:16]}", *lines])
+        if self.quality is not None:
+            tiers = ", ".join(f"{tier.name} {tier.num_tokens:,}" for tier in self.quality.tiers)
+            lines.append(f"tiers by {self.quality.scorer}, in tokens: {tiers}")
+        head = f"corpus {origin.name}, content {self.content_hash[:16]}"
+        if self.tokenizer != "bytes":
+            head += f", tokenizer {self.tokenizer} ({self.num_text_tokens:,} text tokens)"
+        return "\n".join([head, *lines])
 
     def to_json(self) -> str:
         """The text of manifest.json."""
@@ -138,6 +185,18 @@ class Manifest(_Facts):
             return cls.model_validate(content)
         except ValidationError as error:
             raise CorpusError(f"{path} is damaged ({describe_validation_error(error)}): {_REMEDY}") from None
+
+
+def _left_out(origin: Provenance) -> Iterator[str]:
+    yield f"{origin.num_duplicates:,} duplicates"
+    if origin.near_duplicate_threshold is not None:
+        yield (
+            f"{origin.num_near_duplicates:,} training documents near a held-out one "
+            f"({origin.num_near_duplicate_bytes:,} bytes)"
+        )
+    yield f"{origin.num_empty:,} empty"
+    if origin.num_skipped:
+        yield f"{origin.num_skipped:,} that could not be read (the first: {origin.first_skipped})"
 
 
 _REMEDY = "delete the folder and prepare the corpus again"

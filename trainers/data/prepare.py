@@ -1,121 +1,152 @@
-"""`prepare_corpus`: from text files to a corpus folder that is whole or absent.
+"""`prepare_corpus`: from text in files or in object stores to a corpus folder that is whole or absent.
 
-Documents are stored in the order of their sha256, so neither names nor places of files change the corpus. Files are
-read twice, once to hash and check them all before anything is written, once to write; a shard
-and a document are all that is held in memory.
+Documents are stored in the order of their sha256, so neither names nor places of files change the corpus. Parts of the
+sources become runs sorted by hash, and a shard is one range of hashes, so memory does not grow with the corpus
+(`preparation/runs.py`). Both steps are lists of jobs that any executor runs, and jobs done before an interruption stay.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from crossover.trainers.data.manifest import (
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    SPLITS,
-    Manifest,
-    Provenance,
-    ShardFacts,
-    SplitFacts,
-    SplitName,
-)
-from crossover.trainers.data.shards import write_shards
-from crossover.trainers.data.sources import Document, DocumentScan, ErrorPolicy, find_files, read_text, scan_documents
-from crossover.trainers.data.splitting import DEFAULT_FRACTIONS, check_fractions, documents_sha256, split_documents
+from crossover.trainers.data.locations import InputFile, is_uri, list_inputs
+from crossover.trainers.data.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest
+from crossover.trainers.data.preparation.executors import Executor, Here, Processes, default_workers
+from crossover.trainers.data.preparation.pipeline import PART_BYTES, Preparation, Progress
+from crossover.trainers.data.preparation.readers import Columns, format_of
+from crossover.trainers.data.preparation.settings import CorpusSettings
+from crossover.trainers.data.preparation.workspace import workspace
+from crossover.trainers.data.sources import UnfinishedError
 from crossover.trainers.errors import CorpusError
 
 __all__ = ["CorpusSettings", "prepare_corpus", "prepare_files"]
 
+_MEMORY_BYTES = 2 << 30
+
 
 def prepare_corpus(
-    sources: Sequence[Path],
+    sources: Sequence[str | Path],
     output: Path,
     *,
-    piece_tokens: int = 2048,
-    errors: ErrorPolicy = "strict",
-    fractions: Mapping[SplitName, float] = DEFAULT_FRACTIONS,
-    shard_tokens: int = 1 << 26,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
 ) -> Manifest:
-    """Turns text files and folders of them into a corpus folder; every file is one document, every byte one token.
+    """Turns text into a corpus folder; a file of text, a line of JSON or a row of Parquet is one document.
 
     Args:
-        sources: files, and folders that are searched through; hidden names and caches in them are skipped.
+        sources: files, folders that are searched through (hidden names and caches in them are skipped), globs; paths,
+            or URIs of `pyarrow.fs`.
         output: folder to make. One that holds the same corpus already is left as it is.
-        piece_tokens: most tokens of a piece.
-        errors: "strict" refuses a file that is no UTF-8 text, "replace" repairs and counts it.
-        fractions: expected share of the documents of training, validation and test.
-        shard_tokens: tokens after which a shard is closed.
+        executor: where the jobs run; None: here for little text, else in processes for all cores, within 2 GB.
+        progress: is told how far it is.
+        settings: fields of `CorpusSettings`.
 
     Raises:
-        CorpusError: nothing to read, a file that is no text, a split left empty, or an output that is in the way.
-            Nothing is left behind.
+        CorpusError: nothing to read, something that is no text, a split left empty, or an output that is in the way.
+            Nothing is left behind, but where a store or the disk failed: then the same command goes on.
     """
     if not sources:
-        raise CorpusError("no source was given: give text files, or folders of them")
-    for source in sources:
-        if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+        raise CorpusError("no source was given: give files, folders or patterns of them, or URIs")
+    names = tuple(str(source) for source in sources)
+    for source in names:
+        if not is_uri(source) and Path(source).is_dir() and output.resolve().is_relative_to(Path(source).resolve()):
             raise CorpusError(f"output {output} lies inside source {source} and would be read too: put it elsewhere")
-    settings = CorpusSettings(
-        name=output.resolve().name,
-        sources=tuple(str(source) for source in sources),
-        piece_tokens=piece_tokens,
-        errors=errors,
-        fractions=fractions,
-        shard_tokens=shard_tokens,
-    )
-    return prepare_files(find_files(sources), output, settings)
+    made = CorpusSettings(output.resolve().name, names, **settings)
+    made.check()
+    files = list_inputs(names)
+    if made.columns.text != Columns().text and not any(format_of(file.name).has_columns for file in files):
+        raise CorpusError(
+            f"the text column is {made.columns.text!r}, but no source has columns (.jsonl, .parquet): leave it out"
+        )
+    return prepare_files(files, output, made, executor=executor, progress=progress)
 
 
-@dataclass(frozen=True)
-class CorpusSettings:
-    """How a corpus is made, and what its manifest says of its source; see `prepare_corpus` for the fields."""
-
-    name: str
-    sources: tuple[str, ...]
-    interpreter: str | None = None
-    piece_tokens: int = 2048
-    errors: ErrorPolicy = "strict"
-    fractions: Mapping[SplitName, float] = field(default_factory=lambda: DEFAULT_FRACTIONS)
-    shard_tokens: int = 1 << 26
-
-
-def prepare_files(files: Sequence[Path], output: Path, settings: CorpusSettings) -> Manifest:
+def prepare_files(
+    files: Sequence[InputFile],
+    output: Path,
+    settings: CorpusSettings,
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    reuse: bool = False,
+) -> Manifest:
     """Like `prepare_corpus`, for files that were found already.
+
+    Args:
+        files: to read.
+        output: folder to make.
+        settings: how.
+        executor: see `prepare_corpus`.
+        progress: see `prepare_corpus`.
+        reuse: take a corpus that another process put there meanwhile, without making it again to compare.
 
     Raises:
         CorpusError: see `prepare_corpus`.
     """
-    _check_settings(settings)
+    settings.check()
     try:
         _check_output(output)
-        scan = scan_documents(files, settings.errors)
-        if not scan.documents:
-            place = ", ".join(settings.sources)
-            raise CorpusError(f"there is no text in {place} ({scan.num_files} files): give files with text")
-        splits = split_documents(scan.documents, settings.fractions)
-        if _is_taken(output):
-            return _same_or_refused(output, splits, settings)
-        return _write_beside_and_rename(output, scan, splits, settings)
+        with workspace(output, _identity(files, settings)) as work:
+            if reuse and (output / MANIFEST_NAME).exists():
+                manifest = Manifest.read(output)
+            else:
+                manifest = _prepared(work, files, output, settings, executor, progress)
+            shutil.rmtree(work)
+        return manifest
+    except UnfinishedError as error:
+        raise UnfinishedError(f"{error}. {_goes_on(output)}") from None
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise CorpusError(
-            f"corpus folder {output} cannot be written ({error.strerror}): choose another place "
-            "(for an embedded corpus set CROSSOVER_CACHE to a folder that can be written)"
+            f"corpus folder {output} cannot be written ({reason}): make room, give permission or "
+            "choose another place (for an embedded corpus set CROSSOVER_CACHE to a folder that can be written). "
+            f"{_goes_on(output)}"
         ) from None
 
 
-def _check_settings(settings: CorpusSettings) -> None:
-    for name in ("piece_tokens", "shard_tokens"):
-        if getattr(settings, name) < 1:
-            raise CorpusError(f"{name} is {getattr(settings, name)} and must be at least 1")
-    check_fractions(settings.fractions)
+def _goes_on(output: Path) -> str:
+    work = output.parent / f".{output.name}.preparing"
+    return f"What was done is kept in {work}: run the same command again and it goes on from there, or delete it"
+
+
+def _prepared(
+    work: Path,
+    files: Sequence[InputFile],
+    output: Path,
+    settings: CorpusSettings,
+    executor: Executor | None,
+    progress: Progress | None,
+) -> Manifest:
+    try:
+        if executor is None:
+            is_small = sum(file.size for file in files) <= PART_BYTES
+            executor = Here() if is_small else Processes(default_workers(_MEMORY_BYTES))
+        manifest = Preparation(work, files, settings, executor, progress).run()
+        _put_in_place(work / "corpus", output, manifest)
+    except UnfinishedError:
+        raise
+    except CorpusError:
+        shutil.rmtree(work)
+        raise
+    return manifest
+
+
+def _identity(files: Sequence[InputFile], settings: CorpusSettings) -> dict[str, Any]:
+    """What decides whether work done before an interruption still counts."""
+    tokenizer = Path(settings.tokenizer)
+    return {
+        "format": FORMAT_VERSION,
+        "files": hashlib.sha256(repr(files).encode()).hexdigest(),
+        "settings": asdict(replace(settings, fractions=dict(settings.fractions))),
+        "tokenizer": tokenizer.stat().st_mtime_ns if tokenizer.is_file() else None,
+    }
 
 
 def _check_output(output: Path) -> None:
@@ -129,91 +160,18 @@ def _is_taken(output: Path) -> bool:
     return output.is_dir() and any(output.iterdir())
 
 
-def _same_or_refused(output: Path, splits: Mapping[SplitName, list[Document]], settings: CorpusSettings) -> Manifest:
-    manifest = Manifest.read(output)
-    same_documents = all(manifest.splits[split].documents_sha256 == documents_sha256(splits[split]) for split in SPLITS)
-    if not same_documents or manifest.piece_tokens != settings.piece_tokens:
-        raise CorpusError(
-            f"output {output} holds another corpus (content {manifest.content_hash[:16]}) and is never overwritten: "
-            "choose another folder, or delete that one"
-        )
-    return manifest
-
-
-def _write_beside_and_rename(
-    output: Path, scan: DocumentScan, splits: Mapping[SplitName, list[Document]], settings: CorpusSettings
-) -> Manifest:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
-        folder = Path(scratch, "corpus")
-        folder.mkdir()
-        manifest = _write_corpus(folder, scan, splits, settings)
-        try:
-            folder.replace(output)
-        except OSError:
-            if not _is_taken(output):
-                raise
-            return _same_or_refused(output, splits, settings)  # another process was first
-    _sync_folder(output.parent)
-    return manifest
-
-
-def _write_corpus(
-    folder: Path, scan: DocumentScan, splits: Mapping[SplitName, list[Document]], settings: CorpusSettings
-) -> Manifest:
-    shards: list[ShardFacts] = []
-    facts: dict[SplitName, SplitFacts] = {}
-    for split, documents in splits.items():
-        lengths: list[int] = []
-        tokens = _tokens_of(documents, settings.errors, lengths)
-        shards += write_shards(folder, split, tokens, settings.piece_tokens, settings.shard_tokens)
-        facts[split] = SplitFacts(
-            num_documents=len(documents),
-            num_pieces=sum(-(-length // settings.piece_tokens) for length in lengths),
-            num_tokens=sum(lengths),
-            num_bytes=sum(lengths),
-            documents_sha256=documents_sha256(documents),
-        )
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        tokenizer="bytes",
-        piece_tokens=settings.piece_tokens,
-        split_fractions={split: settings.fractions[split] for split in SPLITS},
-        splits=facts,
-        shards=shards,
-        provenance=_provenance(scan, settings),
-    )
-    with (folder / MANIFEST_NAME).open("w", encoding="utf-8") as file:
-        file.write(manifest.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    return manifest
-
-
-def _provenance(scan: DocumentScan, settings: CorpusSettings) -> Provenance:
-    return Provenance(
-        name=settings.name,
-        sources=list(settings.sources),
-        interpreter=settings.interpreter,
-        num_files=scan.num_files,
-        num_empty=scan.num_empty,
-        num_duplicates=scan.num_duplicates,
-        num_files_replaced=scan.num_files_replaced,
-        num_characters_replaced=scan.num_characters_replaced,
-    )
-
-
-def _tokens_of(documents: list[Document], errors: ErrorPolicy, lengths: list[int]) -> Iterator[NDArray[np.uint16]]:
-    for document in documents:
-        text, _ = read_text(document.path, errors)
-        if hashlib.sha256(text).digest() != document.digest:
-            raise CorpusError(f"{document.path} changed while the corpus was prepared: run it again when it is at rest")
-        lengths.append(len(text))
-        yield np.frombuffer(text, dtype=np.uint8).astype(np.uint16)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _put_in_place(folder: Path, output: Path, manifest: Manifest) -> None:
+    """Renames a finished corpus; one that is there already must be the same."""
+    if _is_taken(output):
+        there = Manifest.read(output)
+        if there.content_hash != manifest.content_hash:
+            raise CorpusError(
+                f"output {output} holds another corpus (content {there.content_hash[:16]}) and is never overwritten: "
+                "choose another folder, or delete that one"
+            )
+        return
+    folder.replace(output)
+    descriptor = os.open(output.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

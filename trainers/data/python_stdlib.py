@@ -13,6 +13,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from crossover.trainers.data.locations import local_input
 from crossover.trainers.data.manifest import FORMAT_VERSION, MANIFEST_NAME, SplitName
 from crossover.trainers.data.prepare import CorpusSettings, prepare_files
 from crossover.trainers.data.sources import find_files
@@ -49,8 +50,11 @@ def python_stdlib_folder(cache_dir: Path | None = None) -> Path:
             f"corpus {PYTHON_STDLIB}: {library} holds no Python sources: use an interpreter that has them"
         )
     version = f"{platform.python_implementation()} {sys.version}"
-    settings = CorpusSettings(PYTHON_STDLIB, (str(library),), version, errors="replace", fractions=_FRACTIONS)
-    prepare_files(files, folder, settings)
+    # Near-duplicates stay: what was measured on this corpus, and is committed, had them.
+    settings = CorpusSettings(
+        PYTHON_STDLIB, (str(library),), version, errors="replace", fractions=_FRACTIONS, near_duplicates=None
+    )
+    prepare_files([local_input(path) for path in files], folder, settings, reuse=True)
     return folder
 
 

@@ -1,14 +1,14 @@
-"""Arrow IPC shards: one row a piece, uint16 tokens and the document they belong to.
+"""Arrow IPC shards: a row a piece, its tokens (uint16, or uint32 for large vocabularies) and its document.
 
 A shard is one record batch, so that a memory map of it is two flat arrays without a copy. A document never straddles
-two shards.
+two shards, and is numbered within its shard. Held-out shards of other tokens than bytes carry the bytes of each token.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,57 +17,41 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from crossover.trainers.data.manifest import ShardFacts, SplitName
+from crossover.trainers.data.tokenizers import TokenArray
 
-__all__ = ["SplitTokens", "file_sha256", "write_shards"]
-
-_SCHEMA = pa.schema([pa.field("tokens", pa.large_list(pa.uint16()), False), pa.field("document", pa.int64(), False)])
+__all__ = ["SplitTokens", "file_sha256", "write_shard"]
 
 
-def write_shards(
-    folder: Path, split: SplitName, documents: Iterable[NDArray[np.uint16]], piece_tokens: int, shard_tokens: int
-) -> Iterator[ShardFacts]:
-    """Writes the documents of a split, cut into pieces, and yields each shard as soon as it is on disk.
+def write_shard(
+    path: Path,
+    split: SplitName,
+    documents: Sequence[TokenArray],
+    piece_tokens: int,
+    token_bytes: Sequence[NDArray[np.uint16]] | None = None,
+) -> ShardFacts:
+    """Writes documents, cut into pieces, and has them on the disk.
 
     Args:
-        folder: where the files go.
-        split: name of the split, which the files are named for.
-        documents: tokens of each document, none empty; uint16.
+        path: of the file.
+        split: that they belong to.
+        documents: tokens of each document, at least one, none empty.
         piece_tokens: most tokens of a piece.
-        shard_tokens: tokens after which the next document opens a new shard; memory is bounded by it.
+        token_bytes: bytes of text of each token; None: none is kept.
     """
-    waiting: list[NDArray[np.uint16]] = []
-    num_waiting = num_shards = first_document = 0
-    for tokens in documents:
-        waiting.append(tokens)
-        num_waiting += len(tokens)
-        if num_waiting >= shard_tokens:
-            yield _write_shard(folder, split, num_shards, waiting, first_document, piece_tokens)
-            num_shards, first_document = num_shards + 1, first_document + len(waiting)
-            waiting, num_waiting = [], 0
-    if waiting:
-        yield _write_shard(folder, split, num_shards, waiting, first_document, piece_tokens)
-
-
-def _write_shard(
-    folder: Path,
-    split: SplitName,
-    number: int,
-    documents: list[NDArray[np.uint16]],
-    first_document: int,
-    piece_tokens: int,
-) -> ShardFacts:
     length_D = np.array([len(tokens) for tokens in documents])
     num_pieces_D = -(-length_D // piece_tokens)
     document_P = np.repeat(np.arange(len(documents)), num_pieces_D)
     length_P = np.full(len(document_P), piece_tokens)
     length_P[np.cumsum(num_pieces_D) - 1] = length_D - (num_pieces_D - 1) * piece_tokens
-    offsets = np.concatenate([[0], np.cumsum(length_P)])
-    pieces = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(documents)))
-    batch = pa.record_batch([pieces, pa.array(document_P + first_document)], schema=_SCHEMA)
-    path = folder / f"{split}-{number:05d}.arrow"
+    offsets = pa.array(np.concatenate([[0], np.cumsum(length_P)]))
+    columns = {"tokens": pa.LargeListArray.from_arrays(offsets, pa.array(np.concatenate(documents)))}
+    columns["document"] = pa.array(document_P)
+    if token_bytes is not None:
+        columns["bytes"] = pa.LargeListArray.from_arrays(offsets, pa.array(np.concatenate(token_bytes)))
+    schema = pa.schema([pa.field(name, column.type, False) for name, column in columns.items()])
     with path.open("wb") as file:
-        with pa.ipc.new_file(file, _SCHEMA) as writer:
-            writer.write_batch(batch)
+        with pa.ipc.new_file(file, schema) as writer:
+            writer.write_batch(pa.record_batch(list(columns.values()), schema=schema))
         file.flush()
         os.fsync(file.fileno())
     return ShardFacts(file=path.name, split=split, file_bytes=path.stat().st_size, sha256=file_sha256(path))
@@ -91,13 +75,24 @@ class SplitTokens:
     piece_offsets: NDArray[np.int64]
     document_offsets: NDArray[np.int64]
     _shard_offsets: NDArray[np.int64]
-    _shards: list[NDArray[np.uint16]]
+    _shards: list[TokenArray]
+    _token_bytes: list[NDArray[np.uint16]] | None
 
-    def read(self, start: int, stop: int) -> NDArray[np.uint16]:
+    def read(self, start: int, stop: int) -> TokenArray:
         """Tokens start to stop, which lie in one document, or none: a view of the memory map."""
-        shard = int(np.searchsorted(self._shard_offsets[1:-1], start, side="right"))
-        origin = int(self._shard_offsets[shard])
+        shard, origin = self._shard_of(start)
         return self._shards[shard][start - origin : stop - origin]
+
+    def num_bytes(self, start: int, stop: int) -> int:
+        """Bytes of text of tokens start to stop, which lie in one document; for the training split of bytes only."""
+        if self._token_bytes is None:
+            return stop - start
+        shard, origin = self._shard_of(start)
+        return int(self._token_bytes[shard][start - origin : stop - origin].sum())
+
+    def _shard_of(self, start: int) -> tuple[int, int]:
+        shard = int(np.searchsorted(self._shard_offsets[1:-1], start, side="right"))
+        return shard, int(self._shard_offsets[shard])
 
     @classmethod
     def open(cls, paths: list[Path]) -> SplitTokens:
@@ -110,7 +105,8 @@ class SplitTokens:
             for batch, origin in zip(batches, shard_offsets[:-1], strict=True)
         ]
         piece_offsets = np.append(np.concatenate(starts), shard_offsets[-1])
-        document_P = np.concatenate([batch.column("document").to_numpy() for batch in batches])
-        first_pieces = np.flatnonzero(np.diff(document_P, prepend=-1))
-        document_offsets = np.append(piece_offsets[first_pieces], shard_offsets[-1])
-        return cls(piece_offsets, document_offsets, shard_offsets, shards)
+        first_P = np.concatenate([np.diff(batch.column("document").to_numpy(), prepend=-1) != 0 for batch in batches])
+        document_offsets = np.append(piece_offsets[:-1][first_P], shard_offsets[-1])
+        has_bytes = "bytes" in batches[0].schema.names
+        token_bytes = [batch.column("bytes").values.to_numpy() for batch in batches] if has_bytes else None
+        return cls(piece_offsets, document_offsets, shard_offsets, shards, token_bytes)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import NoReturn
 
 import numpy as np
 
 from crossover.trainers.data.manifest import SPLITS, SplitName
-from crossover.trainers.data.sources import Document
 from crossover.trainers.errors import CorpusError
 
-__all__ = ["DEFAULT_FRACTIONS", "check_fractions", "documents_sha256", "split_documents"]
+__all__ = ["DEFAULT_FRACTIONS", "check_fractions", "refuse_empty_split", "split_ranges"]
 
 DEFAULT_FRACTIONS: Mapping[SplitName, float] = {"training": 0.90, "validation": 0.05, "test": 0.05}
 
@@ -27,29 +26,21 @@ def check_fractions(fractions: Mapping[SplitName, float]) -> None:
         raise CorpusError(f"split fractions {dict(fractions)} must be positive for {', '.join(SPLITS)}, and sum to 1")
 
 
-def split_documents(
-    documents: Sequence[Document], fractions: Mapping[SplitName, float]
-) -> dict[SplitName, list[Document]]:
-    """The documents of each split, in the order of their sha256.
+def split_ranges(fractions: Mapping[SplitName, float]) -> dict[SplitName, tuple[int, int]]:
+    """The keys of each split, first and one after the last; a key is the first 48 bits of a document's sha256."""
+    bounds = np.cumsum([fractions[split] for split in SPLITS])[:-1].tolist()
+    edges = [0, *(math.ceil(bound * (1 << 48)) for bound in bounds), 1 << 48]
+    return {split: (edges[place], edges[place + 1]) for place, split in enumerate(SPLITS)}
+
+
+def refuse_empty_split(split: SplitName, num_documents: int, fractions: Mapping[SplitName, float]) -> NoReturn:
+    """Says that there are too few documents.
 
     Raises:
-        CorpusError: a split came out empty.
+        CorpusError: always.
     """
-    splits: dict[SplitName, list[Document]] = {split: [] for split in SPLITS}
-    bounds = np.cumsum([fractions[split] for split in SPLITS])[:-1]
-    for document in sorted(documents, key=lambda document: document.digest):
-        place = int.from_bytes(document.digest[:6], "big") / (1 << 48)
-        splits[SPLITS[int(np.searchsorted(bounds, place, side="right"))]].append(document)
-    for split, members in splits.items():
-        if not members:
-            raise CorpusError(
-                f"the {split} split is empty: each file is one document, and none of the {len(documents)} distinct "
-                f"documents fell into its {fractions[split]:.0%}. Give more documents (100 or so at least), for "
-                "instance by cutting large files into several"
-            )
-    return splits
-
-
-def documents_sha256(documents: Sequence[Document]) -> str:
-    """sha256 over the sha256 of each document."""
-    return hashlib.sha256(b"".join(document.digest for document in documents)).hexdigest()
+    raise CorpusError(
+        f"the {split} split is empty: a file of text, a line or a row is one document, and none of the {num_documents} "
+        f"distinct documents is in its {fractions[split]:.0%}. Give more documents (100 or so at least), for "
+        "instance by cutting large files into several"
+    )

@@ -2,7 +2,8 @@
 
 The stream is piece, separator, piece, separator, ... so 24k tokens lie inside 48k for the same seed. Sequence i is
 tokens [iL, (i+1)L): every token once an epoch; the last sequence is shorter and padded, and padding counts for
-nothing. The subset is held as one uint16 table, 2 bytes a unique token (200 MB at U = 10^8), so a batch is a lookup:
+nothing. The subset is held as one table of uint16 (of uint32 for
+large vocabularies), 2 bytes a unique token (200 MB at U = 10^8), so a batch is a lookup:
 16 x 128 tokens take 50 microseconds.
 """
 
@@ -13,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from crossover.trainers.data.corpus import Corpus
 from crossover.trainers.data.permutation import KeyedPermutation, SequenceOrder
+from crossover.trainers.data.tokenizers import TokenArray, token_type
 from crossover.trainers.errors import CorpusError
 
 __all__ = ["Batch", "TrainingSubset"]
@@ -62,9 +63,13 @@ class TrainingSubset:
         self.num_sequences = -(-unique_tokens // sequence_length)
         self._tail_tokens = unique_tokens - (self.num_sequences - 1) * sequence_length
         separator = corpus.vocabulary.separator
-        stream = np.full(self.num_sequences * sequence_length, separator, dtype=np.uint16)
+        stream = np.full(
+            self.num_sequences * sequence_length, separator, dtype=token_type(corpus.vocabulary.num_text_tokens)
+        )
         _fill(stream[:unique_tokens], corpus, seed)
-        self.tokens_hash = hashlib.sha256(stream[:unique_tokens].astype("<u2", copy=False).data).hexdigest()
+        self.tokens_hash = hashlib.sha256(
+            np.ascontiguousarray(stream[:unique_tokens].astype(stream.dtype.newbyteorder("<"), copy=False)).data
+        ).hexdigest()
         self._tokens_SL = stream.reshape(self.num_sequences, sequence_length)
         self._order: SequenceOrder | None = None
 
@@ -90,7 +95,7 @@ class TrainingSubset:
         return Batch(tokens_BL, valid_BL, size * self.sequence_length - num_padding)
 
 
-def _fill(stream_U: NDArray[np.uint16], corpus: Corpus, seed: int) -> None:
+def _fill(stream_U: TokenArray, corpus: Corpus, seed: int) -> None:
     """Writes pieces in permuted order over a stream of separators, until it is full."""
     split = corpus.split("training")
     length_P = np.diff(split.piece_offsets)

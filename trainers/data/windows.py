@@ -65,11 +65,13 @@ def held_out_windows(
     chosen_W = KeyedPermutation(len(start_A), seed, "windows", split)(np.arange(min(num_windows, len(start_A))))
     document_W, start_W = document_A[chosen_W], start_A[chosen_W]
     num_tokens_W = np.minimum(length_D[document_W] + 1 - start_W, sequence_length)
-    num_bytes_W = np.minimum(length_D[document_W] - start_W, sequence_length)  # a text token is one byte
+    num_text_W = np.minimum(length_D[document_W] - start_W, sequence_length)
     tokens_WL = np.full((len(chosen_W), sequence_length), corpus.vocabulary.separator, dtype=np.int64)
     origin_W = text.document_offsets[document_W] + start_W
-    for row_L, origin, length in zip(tokens_WL, origin_W.tolist(), num_bytes_W.tolist(), strict=True):
-        row_L[:length] = text.read(origin, origin + length)
+    num_bytes_W = np.empty(len(chosen_W), dtype=np.int64)
+    for row, (origin, length) in enumerate(zip(origin_W.tolist(), num_text_W.tolist(), strict=True)):
+        tokens_WL[row, :length] = text.read(origin, origin + length)
+        num_bytes_W[row] = text.num_bytes(origin, origin + length)
     valid_WL = np.arange(sequence_length) < num_tokens_W[:, None]
     return Windows(
         torch.from_numpy(tokens_WL),

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 from pathlib import Path
 
 import pytest
 
 from crossover.trainers.data import Corpus, open_corpus, prepare_corpus
 from crossover.trainers.data.manifest import SplitName
+
+sys.path.append(str(Path(__file__).parent))
 
 PIECE_TOKENS = 64
 FRACTIONS: dict[SplitName, float] = {"training": 0.6, "validation": 0.2, "test": 0.2}
@@ -43,5 +46,5 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def corpus(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = tmp_path_factory.mktemp("corpora") / "small"
-    prepare_corpus([texts], folder, piece_tokens=PIECE_TOKENS, fractions=FRACTIONS, shard_tokens=1000)
+    prepare_corpus([texts], folder, piece_tokens=PIECE_TOKENS, fractions=FRACTIONS, shard_bytes=1000)
     return open_corpus(str(folder))

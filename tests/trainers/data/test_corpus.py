@@ -99,7 +99,7 @@ def _set(path: list[str], value: object) -> Callable[[dict[str, Any]], None]:
         (_set(["format_version"], 99), "format_version 99, this program reads 1"),
         (_set(["format_version"], None), "format_version None"),
         (_set(["piece_tokens"], 0), r"piece_tokens: .*greater than 0 \(got 0\)"),
-        (_set(["tokenizer"], "words"), "tokenizer: .*'bytes'"),
+        (_set(["tokenizer"], "words"), "tokenizer 'words' needs tokenizer_sha256"),
         (_set(["surprise"], 1), "surprise: there is no such name"),
         (_set(["splits"], {}), "the training split is missing"),
         (_set(["shards"], []), "the training split is missing"),

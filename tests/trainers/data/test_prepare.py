@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossover.trainers.data import Corpus, Manifest, open_corpus, prepare, prepare_corpus
-from crossover.trainers.data.sources import scan_documents
+from crossover.trainers.data import Corpus, Manifest, open_corpus, prepare_corpus
 from crossover.trainers.errors import CorpusError
 
 from .conftest import FRACTIONS, PIECE_TOKENS, split_of, texts_of, write_texts
@@ -123,20 +122,6 @@ def test_errors_replace_goes_on_counts_and_says_so(tmp_path: Path) -> None:
     assert "a\ufffdb\ufffdc".encode() in stored
 
 
-def test_a_file_that_changes_meanwhile_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = write_texts(tmp_path / "texts", 60)
-
-    def scan_then_change(*arguments: object) -> object:
-        result = scan_documents(*arguments)  # type: ignore[arg-type]
-        (texts / "0.txt").write_text("changed")
-        return result
-
-    monkeypatch.setattr(prepare, "scan_documents", scan_then_change)
-    with pytest.raises(CorpusError, match=r"0\.txt changed while"):
-        prepared(texts, tmp_path / "output")
-    assert [path.name for path in tmp_path.iterdir()] == ["texts"]
-
-
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "blank.txt").touch()
@@ -169,7 +154,7 @@ def test_fractions_that_are_no_shares_are_refused(texts: Path, tmp_path: Path, f
         prepared(texts, tmp_path / "output", fractions=fractions)
 
 
-@pytest.mark.parametrize("name", ["piece_tokens", "shard_tokens"])
+@pytest.mark.parametrize("name", ["piece_tokens", "shard_bytes"])
 def test_counts_below_one_are_refused(texts: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(CorpusError, match=f"{name} is 0 and must be at least 1"):
         prepared(texts, tmp_path / "output", **{name: 0})
@@ -252,7 +237,7 @@ def test_any_bytes_give_a_whole_corpus_or_one_clear_error(raws: list[bytes]) -> 
         for number, raw in enumerate(raws):
             (source / str(number)).write_bytes(raw)
         try:
-            prepared(source, output, errors="replace", piece_tokens=7)
+            prepared(source, output, errors="replace", piece_tokens=7, near_duplicates=None)
         except CorpusError:
             assert not output.exists()
             return

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from crossover.trainers.data.sources import find_files, read_text, scan_documents
+from crossover.trainers.data.sources import TextError, clean_text, find_files
 from crossover.trainers.errors import CorpusError
 
 
@@ -46,14 +46,11 @@ def test_a_missing_source_is_named(tmp_path: Path) -> None:
         (b"\xff\0", "byte 0xff at byte offset 0"),
     ],
 )
-def test_a_file_that_is_no_text_is_refused_by_name_and_offset(tmp_path: Path, raw: bytes, fault: str) -> None:
-    path = tmp_path / "file.bin"
-    path.write_bytes(raw)
-    with pytest.raises(CorpusError) as caught:
-        read_text(path, "strict")
-    assert str(path) in str(caught.value)
+def test_what_is_no_text_is_refused_by_offset(raw: bytes, fault: str) -> None:
+    with pytest.raises(TextError) as caught:
+        clean_text(raw, "strict")
     assert fault in str(caught.value)
-    assert "--errors replace" in str(caught.value)
+    assert "--errors replace" in str(caught.value) and "--errors skip" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -65,33 +62,9 @@ def test_a_file_that_is_no_text_is_refused_by_name_and_offset(tmp_path: Path, ra
         ("sound €".encode(), "sound €", 0),
     ],
 )
-def test_repairs_are_made_and_counted(tmp_path: Path, raw: bytes, repaired: str, num_replaced: int) -> None:
-    path = tmp_path / "file.txt"
-    path.write_bytes(raw)
-    assert read_text(path, "replace") == (repaired.encode(), num_replaced)
+def test_repairs_are_made_and_counted(raw: bytes, repaired: str, num_replaced: int) -> None:
+    assert clean_text(raw, "replace") == (repaired.encode(), num_replaced)
 
 
-def test_line_ends_and_byte_order_marks_are_kept_as_they_are(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    path.write_bytes(b"\xef\xbb\xbfa\r\nb\r")
-    assert read_text(path, "strict")[0] == b"\xef\xbb\xbfa\r\nb\r"
-
-
-def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"gone\.txt cannot be read"):
-        read_text(tmp_path / "gone.txt", "strict")
-
-
-def test_equal_and_empty_documents_are_left_out_and_counted(tmp_path: Path) -> None:
-    for name, text in {"a": "one", "b": "two", "c": "one", "d": "", "e": "one", "f": ""}.items():
-        (tmp_path / name).write_text(text)
-    scan = scan_documents(find_files([tmp_path]), "strict")
-    assert [document.path.name for document in scan.documents] == ["a", "b"]
-    assert (scan.num_files, scan.num_duplicates, scan.num_empty) == (6, 2, 2)
-
-
-def test_documents_that_are_equal_after_repair_are_duplicates(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"x\xff")
-    (tmp_path / "b").write_bytes(b"x\xfe")
-    scan = scan_documents(find_files([tmp_path]), "replace")
-    assert (scan.num_duplicates, scan.num_files_replaced, scan.num_characters_replaced) == (1, 1, 1)
+def test_line_ends_and_byte_order_marks_are_kept_as_they_are() -> None:
+    assert clean_text(b"\xef\xbb\xbfa\r\nb\r", "strict") == (b"\xef\xbb\xbfa\r\nb\r", 0)

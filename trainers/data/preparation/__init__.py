@@ -1,0 +1,1 @@
+"""What turns sources into a corpus: reading, sorting by hash, comparing, scoring, tokens."""
