@@ -10,6 +10,7 @@ from crossover.trainers.device import peak_memory_bytes
 from crossover.trainers.evaluate import WindowScores, paired
 from crossover.trainers.flops import device_peak_flops, mfu, training_flops_6nd
 from crossover.trainers.overfitting import best_index
+from crossover.trainers.routing_report import RoutingReport
 from crossover.trainers.rows import Evaluation, TrialEnd
 from crossover.trainers.run import StopRequest
 from crossover.trainers.training_state import TrainingState
@@ -24,6 +25,7 @@ def evaluation_row(
     before: Sequence[Evaluation],
     scores: WindowScores,
     best: WindowScores | None,
+    routing: RoutingReport | None = None,
 ) -> Evaluation:
     """The row of the state that was just scored. All workers call it together.
 
@@ -36,6 +38,7 @@ def evaluation_row(
         before: the rows before this one.
         scores: of the averaged weights, on the validation windows.
         best: scores of the best row of `before`; None where no loss was finite.
+        routing: of the averaged weights; None of a dense model.
     """
     position = best_index(before)
     best_loss = math.nan if position is None else before[position].val_loss
@@ -67,6 +70,9 @@ def evaluation_row(
         tokens_per_second=throughput,
         mfu=None if throughput is None else mfu(setup.train_flops_per_token, throughput, _peak(setup)),
         peak_memory_bytes=peak_memory_bytes(setup.runtime.device),
+        router_max_load=None if routing is None else routing.max_load,
+        router_entropy=None if routing is None else routing.entropy,
+        router_agreement=None if routing is None else routing.agreement,
         precision=setup.runtime.precision,
         device=setup.runtime.description,
         world_size=setup.world.size,

@@ -1,9 +1,10 @@
 """FLOPs counted from the shape, exactly what the algorithm needs, and 6ND beside it.
 
-A multiplication and its addition are two FLOPs. Counted: matrix products and attention scores (a causal mask needs the
-lower triangle only, (L + 1) / 2 keys a query), the output head at positions whose logits are computed, and twice the
-forward pass for the backward pass. Not counted: norms, rotations, activations and softmax, and what a kernel computes
-without need (attention scores again in the backward pass, upper triangles): as arXiv 2204.02311, appendix B, does.
+A multiplication and its addition are two FLOPs. Counted: matrix products (of a mixture its routers and the experts that
+a token uses) and attention scores (a causal mask needs the lower triangle only, (L + 1) / 2 keys a query), the output
+head at positions whose logits are computed, and twice the forward pass for the backward pass. Not counted: norms,
+rotations, activations and softmax, and what a kernel computes without need (attention scores again in the backward
+pass, upper triangles): as arXiv 2204.02311, appendix B, does.
 """
 
 from __future__ import annotations
@@ -92,9 +93,18 @@ def mfu(flops_per_token: float, tokens_per_second: float, peak_flops: float | No
 def _forward_flops(shape: ModelShape, causal: bool, length: int, head_fraction: float) -> float:
     """FLOPs a token of one forward pass over a sequence of that length."""
     num_keys = (length + 1) / 2 if causal else length
-    matrices = 2 * shape.num_layers * shape.num_params_layer
+    matrices = 2 * (shape.num_params_blocks_active + _chosen_beyond_average(shape, length))
     attention = 4 * shape.num_layers * shape.width * num_keys  # scores, and the weighted sum of values
     return matrices + attention + head_fraction * 2 * shape.num_params_head
+
+
+def _chosen_beyond_average(shape: ModelShape, length: int) -> float:
+    """Parameters a token by which experts that choose whole tokens exceed the k of the shape, or fall short of it."""
+    mixture = shape.mixture
+    if mixture is None or not mixture.by_expert:
+        return 0.0
+    chosen = mixture.num_experts * mixture.capacity(length) / length - mixture.experts_per_token
+    return shape.num_mixtures * 3 * shape.width * mixture.expert_width * chosen
 
 
 def _has_words(device_name: str, words: str) -> bool:

@@ -19,7 +19,23 @@ _NOT_MATHEMATICS = ("checkpoint", "execution")
 
 # Settings that came after the first records, each with what every run before it had: at that value they stay out of the
 # identity, so that records keep theirs. A value here never changes, even if the default of its setting does.
-_CAME_LATER: dict[str, Any] = {}
+_CAME_LATER: dict[str, Any] = {
+    "model.num_experts": None,
+    "model.sparsity": None,
+    "model.granularity": 1,
+    "model.experts_per_token": None,
+    "model.shared_experts": 0,
+    "model.first_dense_layers": 0,
+    "model.routing": "token_choice",
+    "model.router_scores": "softmax",
+    "model.normalize_weights": None,
+    "model.balancing": None,
+    "model.balance_loss": 0.01,
+    "model.bias_rate": 1e-3,
+    "model.router_z_loss": 1e-3,
+    "model.dense_control": "none",
+    "regularization.expert_dropout": 0.0,
+}
 
 
 def trial_identity(config: TrialConfig, manifest_hash: str) -> str:

@@ -24,9 +24,11 @@ from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Batch, Windows
 from crossover.trainers.evaluate import WindowScores, score
 from crossover.trainers.evaluation_row import evaluation_row, trial_end
+from crossover.trainers.model.router import observed_routing
 from crossover.trainers.optim import clip_gradients
 from crossover.trainers.overfitting import StopRule, best_index, build_rule
 from crossover.trainers.record_writer import RecordWriter, open_record
+from crossover.trainers.routing_report import RoutingReport, routing_report
 from crossover.trainers.rows import Evaluation, TrialEnd
 from crossover.trainers.run import Progress, Run, StopRequest
 from crossover.trainers.schedule import learning_rate
@@ -86,27 +88,34 @@ def train_step(setup: TrialSetup, state: TrainingState) -> None:
     config, step = setup.config, state.step
     batch = setup.subset.batch(step * config.schedule.batch_size, config.schedule.batch_size, config.seed)
     for rows in setup.micro_batches:
-        nats = state.parallel(partial(_forward, setup, state, batch, rows))
-        torch.autograd.backward(nats / batch.num_tokens)
+        minimized, nats = state.parallel(partial(_forward, setup, state, batch, rows))
+        torch.autograd.backward(minimized / batch.num_tokens)
         state.nats += nats.detach()
     state.grad_norm = clip_gradients(state.model, config.optimizer.gradient_clip)
     state.learning_rate = learning_rate(step, setup.num_steps, config.schedule, config.optimizer.learning_rate)
     state.optimizer.step(state.learning_rate)
     state.optimizer.zero_grad()
     state.averages.update(step + 1)
+    state.rebalance_experts(setup.world)
 
     state.step += 1
     state.tokens_seen += batch.num_tokens
     state.num_tokens += batch.num_tokens
 
 
-def _forward(setup: TrialSetup, state: TrainingState, batch: Batch, rows: slice) -> torch.Tensor:
-    """Nats of some rows of the global batch. Noise is drawn for all of it, dropout for these rows."""
+def _forward(setup: TrialSetup, state: TrainingState, batch: Batch, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is minimized, and the nats in it, of some rows of the global batch, summed over tokens.
+
+    Noise is drawn for all of the batch, dropout for these rows.
+    """
     seed, step = setup.config.seed, state.step
     noise = torch.Generator().manual_seed(derived_seed(seed, "noise", step))
     torch.manual_seed(derived_seed(seed, "dropout" if rows.start == 0 else f"dropout from row {rows.start}", step))
-    with setup.runtime.autocast():
-        return setup.objective.training_loss(state.model, batch, noise, rows).nats
+    with setup.runtime.autocast(), observed_routing(state.model) as routing:
+        nats = setup.objective.training_loss(state.model, batch, noise, rows).nats
+    if (counts := routing.counts) is not None:
+        state.expert_counts = counts if state.expert_counts is None else state.expert_counts + counts
+    return nats if routing.loss is None else nats + routing.loss, nats
 
 
 def _checked_setup(config: TrialConfig, world: World) -> TrialSetup:
@@ -205,7 +214,8 @@ class _Leg:
         self._ask("validating")
         with state.averages.swapped_in():
             scores = self._score(self.setup.validation, config.masks_per_window)
-        row = evaluation_row(self.setup, state, self.rows, scores, self.best)
+            routing = self._look_at_routing()
+        row = evaluation_row(self.setup, state, self.rows, scores, self.best, routing)
         self.rows.append(self.setup.world.from_main(row))  # its columns of the clock differ
         is_best = best_index(self.rows) == len(self.rows) - 1
         state.begin_stretch()
@@ -240,6 +250,17 @@ class _Leg:
             )
         self.state.clock.lap("evaluation")
         return scores
+
+    def _look_at_routing(self) -> RoutingReport | None:
+        setup, state = self.setup, self.state
+        seed = setup.config.evaluation.seed
+        with setup.runtime.autocast():
+            report = state.parallel.evaluate(
+                lambda: routing_report(state.model, setup.objective, setup.validation, seed, state.choices)
+            )
+        if report is not None:
+            state.choices = report.choices
+        return report
 
     def _commit(self) -> None:
         checkpoint = self.state.checkpoint(self.setup.world)

@@ -20,6 +20,7 @@ from crossover.trainers.checkpoint import load_into, shapes_of
 from crossover.trainers.config import OptimizerConfig
 from crossover.trainers.errors import ConfigError, RecordError
 from crossover.trainers.sharded_muon import ShardedMuon
+from crossover.trainers.stacked_muon import StackedMuon
 
 __all__ = ["TrainingOptimizer", "build_optimizer", "clip_gradients"]
 
@@ -110,7 +111,11 @@ class TrainingOptimizer:
                     yield f"{prefix}.{self._name_of[parameter]}.{key}", optimizer, parameter, key
 
 
-_STATE_KEYS = {"adamw": ("step", "exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
+_STATE_KEYS = {
+    "adamw": ("step", "exp_avg", "exp_avg_sq"),
+    "muon": ("momentum_buffer",),
+    "muon_of_experts": ("momentum_buffer",),
+}
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> TrainingOptimizer:
@@ -129,7 +134,11 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> TrainingOptimi
     rest = {name: parameter for name, parameter in parameters.items() if name not in hidden}
     optimizers: dict[str, torch.optim.Optimizer] = {"adamw": _adamw(rest, config)}
     if hidden:
-        optimizers["muon"] = _muon(hidden, config)
+        optimizers["muon"] = _muon({name: p for name, p in hidden.items() if p.ndim == 2}, config)
+    if stacks := [p for p in hidden.values() if p.ndim == 3]:
+        optimizers["muon_of_experts"] = StackedMuon(
+            stacks, lr=config.learning_rate, weight_decay=config.weight_decay, momentum=_MUON_MOMENTUM
+        )
     return TrainingOptimizer(optimizers, parameters)
 
 
@@ -145,7 +154,7 @@ def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
 
 
 def _hidden_matrices(parameters: Named) -> Named:
-    hidden = {name: p for name, p in parameters.items() if p.ndim == 2 and name.startswith(_HIDDEN)}
+    hidden = {name: p for name, p in parameters.items() if p.ndim >= 2 and name.startswith(_HIDDEN)}
     if not hidden:
         raise ConfigError(
             "optimizer.name is muon, which updates the matrices inside the model's blocks, and this model has none: "

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from crossover.trainers.config import ExecutionConfig
@@ -31,7 +31,8 @@ _ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
     torch.ops.crossover.cpu_attention.default,
 }
-_KEPT_OPERATIONS = _ATTENTION | {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
+_EXPERTS = {torch.ops.aten._grouped_mm.default, torch.ops.crossover.cpu_grouped_linear.default}
+_KEPT_OPERATIONS = _ATTENTION | _EXPERTS | {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
 
 
 class Parallel(nn.Module):
@@ -81,16 +82,16 @@ def parallelize(model: Transformer, execution: ExecutionConfig, runtime: Runtime
     return root
 
 
-def _recomputed(forward: Callable[..., Tensor], selective: bool) -> Callable[..., Tensor]:
+def _recomputed(forward: Callable[..., Any], selective: bool) -> Callable[..., Any]:
     """`forward`, which keeps for its backward pass its inputs only, or also what products and attention gave."""
     keep: dict[str, Any] = {}
     if selective:
         keep["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
 
-    def recomputed(*arguments: Any) -> Tensor:
+    def recomputed(*arguments: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*arguments)
-        return cast(Tensor, checkpoint(forward, *arguments, use_reentrant=False, **keep))
+        return checkpoint(forward, *arguments, use_reentrant=False, **keep)
 
     return recomputed
 

@@ -50,6 +50,13 @@ class Evaluation(Row):
     tokens_per_second: float | None = Field(description="Training tokens a second since the last evaluation.")
     mfu: float | None = Field(description="Model FLOPs utilization; None where the peak is not known.")
     peak_memory_bytes: int = Field(description="Peak memory: resident set of the process, or of the GPU's allocator.")
+    router_max_load: float | None = Field(
+        default=None, description="Mixtures: choices of the busiest expert over the mean, layers averaged; 1: balanced."
+    )
+    router_entropy: float | None = Field(default=None, description="Mixtures: nats of a token's scores over experts.")
+    router_agreement: float | None = Field(
+        default=None, description="Mixtures: share of tokens whose first expert is that of the evaluation before."
+    )
     branch: Literal["stable", "annealed"] = Field(default="stable", description="Main run or annealed branch.")
     precision: str = Field(description="Precision that was resolved: float32 or bfloat16.")
     device: str = Field(description="Device, in words.")

@@ -151,14 +151,15 @@ class _Exchange:
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Nearly U V^T of a matrix U S V^T, in bfloat16: bit for bit what `torch.optim.Muon` makes of it."""
+    """Nearly U V^T of a matrix U S V^T, in bfloat16: bit for bit what `torch.optim.Muon` makes of it; or of a stack."""
     a, b, c = _COEFFICIENTS
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x: Tensor = wide / wide.norm().clamp(min=_EPSILON)
+    wide = matrix.mT if matrix.shape[-2] > matrix.shape[-1] else matrix
+    x: Tensor = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=_EPSILON)
+    added_to = torch.addmm if matrix.ndim == 2 else torch.baddbmm
     for _ in range(_ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+        gram = x @ x.mT
+        x = added_to(x, added_to(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if matrix.shape[-2] > matrix.shape[-1] else x
 
 
 def _work(shape: Shape) -> int:

@@ -132,7 +132,7 @@ def _config(path: Path, facts: TrialFacts) -> TrialConfig:
 
 def _load(model: Transformer, path: Path, vocabulary: Vocabulary) -> None:
     """Copies the weights into the model; a table of another size is another tokenizer's."""
-    saved, parameters = SavedTensors([path]), dict(model.named_parameters())
+    saved, parameters = SavedTensors([path]), model.weights()
     shapes, expected = shapes_of(saved), shapes_of(parameters)
     num_rows = shapes.get(_EMBEDDING, (0,))[0]
     if num_rows != vocabulary.num_input_tokens:

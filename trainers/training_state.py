@@ -74,6 +74,9 @@ class TrainingState:
         training_seconds_before: training seconds up to the last evaluation.
         step: optimizer steps done.
         tokens_seen: tokens trained, repeats counted.
+        expert_counts: choices of each expert in the step that is under way [layers, experts], of this worker; None
+            before a step and of a dense model.
+        choices: what the evaluation before saw the routers choose first; None before it and of a dense model.
         learning_rate: of the last step.
         grad_norm: of the last gradient, before clipping; None before the first step.
         ending: why the trial ends, once that was decided by somebody else than its own history.
@@ -92,6 +95,8 @@ class TrainingState:
     learning_rate: float = 0.0
     grad_norm: torch.Tensor | None = None
     ending: StopRequest | None = None
+    expert_counts: torch.Tensor | None = None
+    choices: torch.Tensor | None = None
     clock: Clock = field(default_factory=Clock)
 
     def total_nats(self, world: World) -> float:
@@ -114,9 +119,18 @@ class TrainingState:
         self.num_tokens = 0
         self.training_seconds_before = self.clock.seconds["training"]
 
+    def rebalance_experts(self, world: World) -> None:
+        """Tells every router how often the global batch of this step chose each expert. All workers call it."""
+        if self.expert_counts is None:
+            return
+        counts = world.sum_on_device(self.expert_counts)
+        for router, count_E in zip(self.model.routers, counts, strict=True):
+            router.rebalance(count_E)
+        self.expert_counts = None
+
     def averaged_weights(self) -> Mapping[str, torch.Tensor]:
         """The weights that decisions are taken on, by name: the raw ones where averaging is off."""
-        return self.averages.tensors() or dict(self.model.named_parameters())
+        return self.model.weights() | self.averages.tensors()
 
     @torch.no_grad()
     def set_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
@@ -125,7 +139,7 @@ class TrainingState:
         Raises:
             RecordError: they are of another model.
         """
-        parameters = dict(self.model.named_parameters())
+        parameters = self.model.weights()
         if shapes_of(parameters) != shapes_of(weights):
             raise RecordError("the saved weights are of another model: give this run another folder")
         for name, parameter in parameters.items():
@@ -135,9 +149,10 @@ class TrainingState:
         """Everything from which to go on, at this or another world size. All workers call it together."""
         return Checkpoint(
             tensors={
-                "model": dict(self.model.named_parameters()),
+                "model": self.model.weights(),
                 "averages": self.averages.tensors(),
                 "optimizer": self.optimizer.tensors(),
+                **({} if self.choices is None else {"routing": {"choices": self.choices}}),
             },
             scalars={
                 "step": self.step,
@@ -162,6 +177,8 @@ class TrainingState:
             self.set_weights(checkpoint.tensors["model"])
             self.averages.load_tensors(checkpoint.tensors["averages"])
             self.optimizer.load_tensors(checkpoint.tensors["optimizer"])
+            if "routing" in checkpoint.tensors:
+                self.choices = checkpoint.tensors["routing"]["choices"].clone()
             self._restore_scalars(checkpoint.scalars, world)
         except KeyError as error:
             raise RecordError(f"the checkpoint has no {error}: it was written by another version") from None

@@ -15,6 +15,7 @@ from crossover.trainers.model.shapes import ModelShape, shape_of
 from crossover.trainers.objectives import Objective, build
 from crossover.trainers.provenance import provenance
 from crossover.trainers.record import WindowFacts
+from crossover.trainers.routing_report import NUM_MASKS, probe_windows
 from crossover.trainers.rows import TrialFacts
 from crossover.trainers.schedule import evaluation_steps, num_training_steps
 from crossover.trainers.shares import check_shares, micro_batches
@@ -66,9 +67,12 @@ class TrialSetup:
 
     @cached_property
     def validation_flops(self) -> float:
-        """FLOPs of one evaluation on the validation windows."""
-        masks = self.config.evaluation.masks_per_window
-        return evaluation_flops(self.shape, self.objective, self.validation.num_tokens_W, masks)
+        """FLOPs of one evaluation on the validation windows; of a mixture, with a look at its routers."""
+        shape, objective, windows = self.shape, self.objective, self.validation
+        flops = evaluation_flops(shape, objective, windows.num_tokens_W, self.config.evaluation.masks_per_window)
+        if shape.mixture is not None:
+            flops += evaluation_flops(shape, objective, probe_windows(windows).num_tokens_W, NUM_MASKS)
+        return flops
 
     @cached_property
     def test_flops(self) -> float:

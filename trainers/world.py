@@ -72,6 +72,12 @@ class World:
             distributed.all_reduce(tensor, group=self.control)
         return tensor
 
+    def sum_on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The same, of a tensor where the model is: a GPU is not waited for. All workers call it together."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
     def gather(self, value: float) -> list[float]:
         """The number that each worker has here, by rank. All workers call it together."""
         values = torch.zeros(self.size, dtype=torch.float64)

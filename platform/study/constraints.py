@@ -228,7 +228,7 @@ def checkpoint_size(config: TrialConfig) -> CheckpointSize:
 def _gathered_bytes(config: TrialConfig, shape: ModelShape) -> int:
     """Weights in the type of the products; the gradient of one group in it, and in float32 to be reduced."""
     low, block = _low(config), shape.num_params_layer
-    rest = shape.num_params_with_embeddings - shape.num_layers * block
+    rest = shape.num_params_with_embeddings - shape.num_params_blocks
     return low * (rest + 2 * block) + (low + _FLOAT32) * max(rest, block)
 
 
@@ -239,7 +239,7 @@ def _low(config: TrialConfig) -> int:
 def _state_bytes(config: TrialConfig, shape: ModelShape) -> int:
     """Weights, gradients, moments and averaged weights, float32. Muon has one moment for the hidden matrices."""
     everything = shape.num_params_with_embeddings
-    hidden = shape.num_layers * shape.num_params_layer
+    hidden = shape.num_params_blocks
     moments = 2 * everything - (hidden if config.optimizer.name == "muon" else 0)
     averages = everything if config.averaging.horizon_fraction > 0 else 0
     return int(_FLOAT32 * (2 * everything + moments + averages))
@@ -255,7 +255,7 @@ def _activation_bytes(config: TrialConfig, shape: ModelShape, objective: Objecti
         case "full":
             kept = shape.num_layers * _FLOAT32 * shape.width + block
         case "selective":
-            kept = shape.num_layers * low * (6 * shape.width + 2 * shape.mlp_width) + block
+            kept = shape.num_layers * low * (6 * shape.width + 2 * _hidden_width(shape)) + block
         case _:
             kept = shape.num_layers * block
     head = objective.training_head_fraction * (low + 2 * _FLOAT32) * shape.num_output_tokens
@@ -272,4 +272,11 @@ def _block_bytes(config: TrialConfig, shape: ModelShape, low: int) -> float:
     regularization = config.regularization
     width_D = 3 * _FLOAT32 + 4 * low + (2 * low if regularization.dropout > 0 else 0)
     width_F = 4 * low + (low if regularization.mlp_dropout > 0 else 0)
-    return width_D * shape.width + (_FLOAT32 + 2 * low) * kv_width + width_F * shape.mlp_width
+    if shape.mixture is not None:  # what experts read and give, in their order
+        width_D += 2 * low * shape.mixture.experts_per_token
+    return width_D * shape.width + (_FLOAT32 + 2 * low) * kv_width + width_F * _hidden_width(shape)
+
+
+def _hidden_width(shape: ModelShape) -> int:
+    """Of the MLP that a token uses."""
+    return shape.mlp_width if shape.mixture is None else max(shape.mlp_width, shape.mixture.active_width)

@@ -9,6 +9,7 @@ from crossover.trainers.averaging import AveragedWeights
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Batch, Vocabulary
 from crossover.trainers.device import resolve
+from crossover.trainers.model.router import observed_routing
 from crossover.trainers.model.shapes import shape_of
 from crossover.trainers.model.transformer import Transformer
 from crossover.trainers.optim import build_optimizer, clip_gradients
@@ -42,14 +43,18 @@ class BareLoop:
 
     def step(self, batch: Batch) -> None:
         """Forward, backward, clip, update, average."""
-        with self.runtime.autocast():
+        with self.runtime.autocast(), observed_routing(self.model) as routing:
             loss = self.objective.training_loss(self.model, batch, self.generator)
-        (loss.nats / loss.num_tokens).backward()  # type: ignore[no-untyped-call]
+        minimized = loss.nats if routing.loss is None else loss.nats + routing.loss
+        (minimized / loss.num_tokens).backward()  # type: ignore[no-untyped-call]
         clip_gradients(self.model, self.config.optimizer.gradient_clip)
         self.optimizer.step(self.config.optimizer.learning_rate)
         self.optimizer.zero_grad()
         self.num_steps += 1
         self.averages.update(self.num_steps)
+        if (counts := routing.counts) is not None:
+            for router, count_E in zip(self.model.routers, counts, strict=True):
+                router.rebalance(count_E)
 
 
 def random_batch(config: TrialConfig, vocabulary: Vocabulary) -> Batch:

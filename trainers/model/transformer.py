@@ -1,8 +1,9 @@
 """The backbone that every objective shares: only the attention mask and the loss differ between them.
 
-Pre-RMSNorm, RoPE, SwiGLU, QK-norm, no biases; grouped-query attention and a tied head where the shape says so. Matrices
-stay apart (query, key, value, gate, up), so that Muon orthogonalizes each by itself; fused they are no faster on a CPU.
-The loop applies autocast: matrix products and attention then run in its type, norms and the residual stream in float32.
+Pre-RMSNorm, RoPE, SwiGLU, QK-norm, no biases; grouped-query attention, a tied head and experts where the shape says so.
+Matrices stay apart (query, key, value, gate, up), so that Muon orthogonalizes each by itself; fused they are no faster
+on a CPU. The loop applies autocast: matrix products and attention then run in its type, norms and the residual stream
+in float32.
 
 Shape suffixes: B batch, L sequence, D model, H query heads, K key-value heads, C head width, F hidden, V vocabulary.
 """
@@ -17,7 +18,10 @@ from torch.nn import functional
 
 from crossover.trainers.model.attention import attend
 from crossover.trainers.model.head import nats_of_each, weighted_nats
+from crossover.trainers.model.mixture import MixtureOfExperts
+from crossover.trainers.model.mlp import SwiGLU, lowered
 from crossover.trainers.model.norm import RMSNorm
+from crossover.trainers.model.router import Routed, Router, RoutingLog
 
 if TYPE_CHECKING:
     from crossover.trainers.config import RegularizationConfig
@@ -40,8 +44,12 @@ class Transformer(nn.Module):
         super().__init__()
         self.shape = shape
         self.embedding_dropout = regularization.embedding_dropout
+        self.routing_log: RoutingLog | None = None
         self.embedding = nn.Embedding(shape.num_input_tokens, shape.width)
-        self.blocks = nn.ModuleList(Block(shape, regularization) for _ in range(shape.num_layers))
+        self.blocks = nn.ModuleList(
+            Block(shape, regularization, layer >= shape.num_layers - shape.num_mixtures)
+            for layer in range(shape.num_layers)
+        )
         self.norm = RMSNorm(shape.width)
         self.head = None if shape.tie_embeddings else nn.Linear(shape.width, shape.num_output_tokens, bias=False)
         self._initialize()
@@ -51,14 +59,23 @@ class Transformer(nn.Module):
         """Where the weights are."""
         return self.embedding.weight.device
 
+    @property
+    def routers(self) -> list[Router]:
+        """Of the layers that have experts, from the first."""
+        return [block.mlp.router for block in self.blocks if isinstance(block.mlp, MixtureOfExperts)]
+
+    def weights(self) -> dict[str, Tensor]:
+        """All that a trained model consists of, by name: parameters, and the buffers by which routers are balanced."""
+        return dict(self.named_parameters()) | dict(self.named_buffers())
+
     def hidden(self, tokens_BL: Tensor, *, causal: bool, valid_BL: Tensor | None = None) -> Tensor:
         """Normalized hidden states.
 
         Args:
             tokens_BL: Input token ids, padded on the right.
             causal: Whether a position sees only itself and what is before it.
-            valid_BL: False where padded; None: nothing is padded. Needed for bidirectional use only, where padding
-                would be attended; a causal mask hides it already. States of padded positions mean nothing.
+            valid_BL: False where padded; None: nothing is padded. A causal mask hides padding from attention already,
+                but routers count what they see. States of padded positions mean nothing.
 
         Returns:
             h_BLD: float32.
@@ -66,8 +83,12 @@ class Transformer(nn.Module):
         rotation_LC2 = _rotation(tokens_BL.shape[1], self.shape.head_width, self.shape.rope_base, tokens_BL.device)
         mask_B11L = None if causal or valid_BL is None else valid_BL[:, None, None, :]
         x_BLD = functional.dropout(self.embedding(tokens_BL).float(), self.embedding_dropout, self.training)
+        routed = []
         for block in self.blocks:
-            x_BLD = block(x_BLD, rotation_LC2, mask_B11L, causal)
+            x_BLD, routed_here = block(x_BLD, rotation_LC2, mask_B11L, valid_BL, causal)
+            routed.append(routed_here)
+        if self.routing_log is not None:
+            self.routing_log.passes.append([each for each in routed if each is not None])
         h_BLD: Tensor = self.norm(x_BLD)
         return h_BLD
 
@@ -98,26 +119,37 @@ class Transformer(nn.Module):
         """Normal weights; what adds to the residual stream is scaled by 1/sqrt(2 layers), as in GPT-2."""
         residual_std = self.shape.init_std / (2 * self.shape.num_layers) ** 0.5
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=residual_std if name.endswith("out.weight") else self.shape.init_std)
+            if parameter.ndim >= 2:
+                adds = name.endswith(("out.weight", "mlp.out"))
+                nn.init.normal_(parameter, std=residual_std if adds else self.shape.init_std)
 
 
 class Block(nn.Module):
-    """Attention, then SwiGLU, each added to the residual stream."""
+    """Attention, then SwiGLU or a mixture of experts, each added to the residual stream."""
 
-    def __init__(self, shape: ModelShape, regularization: RegularizationConfig) -> None:
+    def __init__(self, shape: ModelShape, regularization: RegularizationConfig, has_experts: bool = False) -> None:
         super().__init__()
         self.dropout = regularization.dropout
         self.attention_norm = RMSNorm(shape.width)
         self.attention = Attention(shape, regularization.attention_dropout)
         self.mlp_norm = RMSNorm(shape.width)
-        self.mlp = SwiGLU(shape, regularization.mlp_dropout)
+        self.mlp: SwiGLU | MixtureOfExperts
+        if has_experts and shape.mixture is not None:
+            self.mlp = MixtureOfExperts(shape.width, shape.mixture, regularization)
+        else:
+            self.mlp = SwiGLU(shape.width, shape.mlp_width, regularization.mlp_dropout)
 
-    def forward(self, x_BLD: Tensor, rotation_LC2: Tensor, mask_B11L: Tensor | None, causal: bool) -> Tensor:
+    def forward(
+        self, x_BLD: Tensor, rotation_LC2: Tensor, mask_B11L: Tensor | None, valid_BL: Tensor | None, causal: bool
+    ) -> tuple[Tensor, Routed | None]:
         added_BLD = self.attention(self.attention_norm(x_BLD), rotation_LC2, mask_B11L, causal)
         x_BLD = x_BLD + functional.dropout(added_BLD, self.dropout, self.training)
-        added_BLD = self.mlp(self.mlp_norm(x_BLD))
-        return x_BLD + functional.dropout(added_BLD, self.dropout, self.training)
+        routed = None
+        if isinstance(self.mlp, MixtureOfExperts):
+            added_BLD, routed = self.mlp(self.mlp_norm(x_BLD), valid_BL)
+        else:
+            added_BLD = self.mlp(self.mlp_norm(x_BLD))
+        return x_BLD + functional.dropout(added_BLD, self.dropout, self.training), routed
 
 
 class Attention(nn.Module):
@@ -136,7 +168,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(shape.width, shape.width, bias=False)
 
     def forward(self, x_BLD: Tensor, rotation_LC2: Tensor, mask_B11L: Tensor | None, causal: bool) -> Tensor:
-        x_BLD = _lowered(x_BLD)
+        x_BLD = lowered(x_BLD)
         q_BLHC, k_BLKC, v_BLKC = (
             project(x_BLD).unflatten(-1, (-1, self.head_width)) for project in (self.query, self.key, self.value)
         )
@@ -150,29 +182,6 @@ class Attention(nn.Module):
         )
         added_BLD: Tensor = self.out(y_BHLC.transpose(1, 2).flatten(2))
         return added_BLD
-
-
-class SwiGLU(nn.Module):
-    """silu(x W_gate) * (x W_up), then W_out (arXiv 2002.05202)."""
-
-    def __init__(self, shape: ModelShape, dropout: float) -> None:
-        super().__init__()
-        self.dropout = dropout
-        self.gate = nn.Linear(shape.width, shape.mlp_width, bias=False)
-        self.up = nn.Linear(shape.width, shape.mlp_width, bias=False)
-        self.out = nn.Linear(shape.mlp_width, shape.width, bias=False)
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        x_BLD = _lowered(x_BLD)
-        hidden_BLF = functional.silu(self.gate(x_BLD)) * self.up(x_BLD)
-        added_BLD: Tensor = self.out(functional.dropout(hidden_BLF, self.dropout, self.training))
-        return added_BLD
-
-
-def _lowered(x: Tensor) -> Tensor:
-    """In autocast's type, once: each matrix product would cast it again."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def _rotation(length: int, head_width: int, base: float, device: torch.device) -> Tensor:

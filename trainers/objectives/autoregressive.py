@@ -46,6 +46,7 @@ class Autoregressive(Objective):
 
     name: ClassVar[str] = "autoregressive"
     causal: ClassVar[bool] = True
+    sees_everything: ClassVar[bool] = False
     is_bound: ClassVar[bool] = False
 
     def __init__(self, *, begin: int, mask: int, input_noise: float = 0.0) -> None:
@@ -118,5 +119,6 @@ class Autoregressive(Objective):
     def _states(
         self, model: LanguageModel, inputs_BL: Tensor, tokens_BL: Tensor, valid_BL: Tensor
     ) -> tuple[Tensor, Tensor]:
-        h_BLD = model.hidden(to_device(inputs_BL, model.device), causal=True)
+        seen_BL = None if valid_BL.all() else to_device(valid_BL, model.device)
+        h_BLD = model.hidden(to_device(inputs_BL, model.device), causal=True, valid_BL=seen_BL)
         return chosen_states(h_BLD, tokens_BL, valid_BL)

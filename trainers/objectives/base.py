@@ -99,11 +99,13 @@ class Objective(ABC):
     Attributes:
         name: Its name in a configuration.
         causal: Whether attention is causal.
+        sees_everything: Whether every position may know of every input token.
         is_bound: Whether `window_nats` estimates an upper bound (ELBO), not the exact NLL.
     """
 
     name: ClassVar[str]
     causal: ClassVar[bool]
+    sees_everything: ClassVar[bool]
     is_bound: ClassVar[bool]
 
     @classmethod
@@ -205,9 +207,17 @@ def build(config: TrialConfig, vocabulary: Vocabulary) -> Objective:
     """The objective that a configuration names, with its settings.
 
     Raises:
-        ConfigError: it is not registered.
+        ConfigError: it is not registered, or its attention and the model's routing do not go together.
     """
-    return get(config.objective.name).from_config(config, vocabulary)
+    objective = get(config.objective.name)
+    if config.model.routing == "expert_choice" and not objective.sees_everything:
+        raise ConfigError(
+            f"model.routing is expert_choice, but objective.name is {objective.name}: an expert that chooses among all "
+            "tokens of a sequence tells a token about those that it must not see, and the loss would leak the future. "
+            "Set model.routing to token_choice, or objective.name to "
+            + " or ".join(name for name in names() if get(name).sees_everything)
+        )
+    return objective.from_config(config, vocabulary)
 
 
 def chosen_states(h_BLD: Tensor, tokens_BL: Tensor, chosen_BL: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,6 +56,7 @@ class MaskedDiffusion(Objective):
 
     name: ClassVar[str] = "masked_diffusion"
     causal: ClassVar[bool] = False
+    sees_everything: ClassVar[bool] = True
     is_bound: ClassVar[bool] = True
 
     def __init__(self, *, mask: int) -> None:
