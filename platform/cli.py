@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from crossover.platform.commands import answers, data, models, studies
+from crossover.platform.commands import answers, data, laws, models, studies
 from crossover.platform.commands.arguments import command_group
 from crossover.trainers.errors import CrossoverError
 
@@ -21,6 +21,7 @@ app = command_group("Finds what to train when unique data runs out: which object
 app.add_typer(studies.app)
 app.add_typer(answers.app)
 app.add_typer(models.app)
+app.add_typer(laws.app)
 app.add_typer(data.app, name="data", short_help="Prepare corpora: crossover data prepare.")
 
 

@@ -32,6 +32,7 @@ COMMANDS = (
     "data prepare",
     "data make-task",
     "evaluate",
+    "fit",
 )
 
 

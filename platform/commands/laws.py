@@ -1,0 +1,69 @@
+"""Commands that go from tables to laws, and from laws to decisions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crossover.platform.commands.arguments import command_group
+
+__all__ = ["app"]
+
+app = command_group()
+
+LossSource = Annotated[
+    Path, typer.Argument(metavar="TABLE", help="CSV or Parquet with columns N, D, U, loss, family, run; or a study.")
+]
+Columns = Annotated[
+    str | None, typer.Option(metavar="N=NAME,...", help="The table's own names of N, D, U, loss, family, run, epochs.")
+]
+Where = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only rows with this value; may be repeated.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+Draws = Annotated[int, typer.Option(help="Bootstrap draws.")]
+Seed = Annotated[int, typer.Option(help="Seed of draws and folds.")]
+
+
+@app.command(short_help="Fit a scaling law to a table or a study.")
+def fit(
+    table: LossSource,
+    law: Annotated[
+        str, typer.Option(help="chinchilla, data-constrained, rising, asymptote; auto: by cross-validation.")
+    ] = "auto",
+    objective: Annotated[str, typer.Option(help="huber, lad, squared or asymmetric, of ln loss.")] = "huber",
+    share: Annotated[
+        str, typer.Option(help="What families have in common: none, E, exponents, E+exponents, auto.")
+    ] = "auto",
+    base: Annotated[
+        str | None, typer.Option(metavar="LAW", help="Take E, A, B, alpha, beta from a published law or a law file.")
+    ] = None,
+    fix: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Give one parameter; may be repeated.")
+    ] = None,
+    predict: Annotated[
+        list[str] | None, typer.Option(metavar="N=...,D=...", help="Predict a run, as N=1e9,D=1e11,U=5e9,family=ar.")
+    ] = None,
+    columns: Columns = None,
+    where: Where = None,
+    draws: Draws = 500,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    output: Annotated[Path | None, typer.Option(help="Law file to write, for crossover plan.")] = None,
+) -> None:
+    """Fit a scaling law, with intervals, and say what the data do not identify."""
+    from crossover.platform.analysis.scaling_laws.requests import FitRequest, fitted
+
+    request = FitRequest(
+        law=law, objective=objective, share=share, base=base, fix=fix or (), predict=predict or (), columns=columns,
+        where=where or (), draws=draws, seed=seed,
+    )  # fmt: skip
+    found = fitted(table, request, output)
+    if as_json:
+        typer.echo(found.to_json())
+        return
+    from crossover.platform.analysis.scaling_laws.printing import print_fit
+
+    print_fit(found)

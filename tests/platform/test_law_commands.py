@@ -1,0 +1,99 @@
+"""`crossover fit` and its kin as a user runs them: exit codes, one-line mistakes, JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pytest
+
+from crossover.platform.cli import main
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Call(Protocol):
+    """Runs the command in this process."""
+
+    def __call__(self, *arguments: object) -> Done: ...
+
+
+@pytest.fixture
+def crossover(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["crossover", *map(str, arguments)])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        assert isinstance(code, int | None)
+        return Done(code or 0, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Sixty runs of a Chinchilla law, with columns of other names and one to filter by."""
+    generator = np.random.default_rng(0)
+    lines = ["params,D,loss,bad"]
+    for n in np.geomspace(1e7, 1e9, 6):
+        for d in np.geomspace(1e8, 1e11, 10):
+            loss = (1.8 + 480 / n**0.35 + 2100 / d**0.37) * np.exp(generator.normal(0, 0.003))
+            lines.append(f"{n},{d},{loss},0")
+    lines.append("1e8,1e9,30.0,1")
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_fit_prints_a_law_and_its_json(crossover: Call, table: Path, tmp_path: Path) -> None:
+    options = ("--columns", "N=params", "--where", "bad=0", "--law", "chinchilla", "--draws", 40)
+    done = crossover("fit", table, *options)
+    assert (done.code, done.err) == (0, "")
+    assert "chinchilla law of 60 rows of runs.csv" in done.out
+    law = tmp_path / "law.json"
+    done = crossover("fit", table, *options, "--json", "--output", law, "--predict", "N=2e9,D=2e11")
+    content = json.loads(done.out)
+    assert content["parameters"]["alpha"] == pytest.approx(0.35, abs=0.03)
+    assert content["num_rows"] == 60
+    assert content["predictions"][0]["N"] == 2e9
+    assert len(json.loads(law.read_text())["draws"]) == 40
+    base = crossover("fit", table, *options, "--base", law, "--json")
+    assert json.loads(base.out)["methods"] == dict.fromkeys(("E", "A", "B", "alpha", "beta"), "given")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "column N is missing"),
+        (("--columns", "N=params", "--where", "worse=0"), "no column worse"),
+        (("--columns", "N=params", "--predict", "N=1e9"), "--predict N=1e9"),
+        (("--columns", "N=params", "--predict", "N=1e9,D=1e9,family=mdm"), "mdm is no family"),
+        (("--columns", "N=params", "--base", "muennighof-2023"), "did you mean muennighoff-2023?"),
+        (("--columns", "N=params", "--base", "prabhudesai-2025"), "is no law"),
+        (("--columns", "N=params", "--fix", "alpha=much"), "much is no number"),
+        (("--columns", "N=params", "--output", "/nowhere/law.json", "--law", "chinchilla"), "cannot write"),
+    ],
+)
+def test_mistakes_of_fit_are_one_message(crossover: Call, table: Path, options: tuple[str, ...], words: str) -> None:
+    done = crossover("fit", table, "--draws", 20, *options)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert words in done.err
+    assert "Traceback" not in done.err
