@@ -19,6 +19,9 @@ def run(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a built-in study.")],
     storage: Annotated[Path | None, typer.Option(help="Folder of studies; the study gets a folder in it.")] = None,
     overrides: Overrides = None,
+    overlay: Annotated[
+        str | None, typer.Option(help="Lay another document over the study: gpu, or a file. See `crossover studies`.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would run and its cost; start nothing.")
     ] = False,
@@ -26,7 +29,7 @@ def run(
     """Run a study, or resume it: the same command again goes on where it stopped."""
     from crossover.platform.study import read_study
 
-    checked = read_study(study, overrides or ())
+    checked = read_study(study, overrides or (), overlay)
     from crossover.platform.execution.launch import run_study  # loads torch and Ray: seconds
 
     raise typer.Exit(run_study(checked, storage=storage, dry_run=dry_run))
@@ -79,11 +82,13 @@ def dashboard(
 
 @app.command()
 def studies() -> None:
-    """List the built-in studies."""
-    from crossover.platform.study import builtin_studies, read_study
+    """List the built-in studies, and the overlays that they have."""
+    from crossover.platform.study import builtin_overlays, builtin_studies, read_study
 
+    width = max(map(len, builtin_studies()))
     for name in builtin_studies():
-        typer.echo(f"{name:<16} {read_study(name).description}")
+        overlays = "".join(f" [--overlay {overlay}]" for overlay in builtin_overlays(name))
+        typer.echo(f"{name:<{width}}  {read_study(name).description}{overlays}")
 
 
 @app.command()

@@ -21,6 +21,7 @@ from crossover.platform.execution.checkpoint_quota import CheckpointQuota
 from crossover.platform.execution.decisions import Decision, StopRequested
 from crossover.platform.execution.display import StudyDisplay, duration
 from crossover.platform.execution.results import RecordResults
+from crossover.platform.execution.tracking import Tracking
 from crossover.platform.execution.view import StudyView
 from crossover.platform.search.budget import Budget
 from crossover.platform.search.plan import Leg, LegStatus
@@ -68,6 +69,7 @@ class StudyDriver:
     budget: Budget
     view: StudyView
     interrupts: Interrupts
+    tracking: Tracking
     quota: CheckpointQuota | None = None
     stop_reason: StopReason | None = None
     _asked: float = field(default=0.0)
@@ -87,6 +89,7 @@ class StudyDriver:
         rise = "" if trial.best is None or trial.last == trial.best else f", best {trial.best:.4f}"
         validation = f"validation {row['val_bits_per_byte']:.4f} bits/byte"
         self.view.say(f"{trial.name}: epoch {row['epoch']:.1f}, {validation}{rise}", detail=True)
+        self.tracking.row(trial, leg.suggested.stratum_label)
         self._keep_budget()
 
     def leg_ended(self, leg: Leg, status: LegStatus, error: str | None) -> None:
@@ -107,6 +110,7 @@ class StudyDriver:
             self.view.say(f"failed, and will be tried once more: {trial.name}: {error}")
         else:
             self.view.say(f"{status}: {trial.name}")
+        self.tracking.left(trial, leg.suggested.stratum_label)
         self._keep_budget()
         if status == "interrupted":
             self._stop_if_the_disk_is_full()

@@ -39,6 +39,7 @@ from crossover.platform.execution.ray_session import ray_session
 from crossover.platform.execution.reaper import Reaper
 from crossover.platform.execution.results import RecordResults
 from crossover.platform.execution.study_workers import workers_of_study
+from crossover.platform.execution.tracking import Tracking, check_tracking, open_tracking
 from crossover.platform.execution.trial import make_trainable
 from crossover.platform.execution.tune_searcher import TuneSearcher
 from crossover.platform.execution.view import StudyView
@@ -85,6 +86,7 @@ def run_study(
 
         print_plan(study, corpus, console)
         return DONE
+    check_tracking(study.tracking)
     if not (ray.is_initialized() or os.environ.get("RAY_ADDRESS")):
         check_machine(study)
     folder = study_folder(study, storage)
@@ -104,6 +106,7 @@ class _Attempt:
         decisions = [line for lines in history for line in lines]
         self._resumed = bool(decisions)
         self._log: DecisionLog | None = None
+        self._tracking: Tracking | None = None
         self._room, self._workers = Room(0), WorkerRange(min=1, max=1)  # until Ray says what there is
         self._results = RecordResults(folder.path)
         self._view = StudyView.of(study)
@@ -152,8 +155,9 @@ class _Attempt:
         name, namespace = f"crossover-control-{uuid.uuid4().hex}", "crossover"
         control = start_control(name, namespace, self._budget)
         quota = CheckpointQuota(self._study, self._folder.path, self._view)
+        tracking = self._tracking = open_tracking(self._study, self._folder.path, self._results, self._say)
         driver = StudyDriver(
-            self._planner, log.append, control, self._results, self._budget, self._view, interrupts, quota
+            self._planner, log.append, control, self._results, self._budget, self._view, interrupts, tracking, quota
         )
         corpus = corpus_location(self._corpus)
         context = TrialContext(
@@ -162,13 +166,16 @@ class _Attempt:
         display = StudyDisplay(self._view, self._console)
         self._greet()
         self._view.begin_attempt()
+        tracking.start(self._view.placed)
         display.start()
         try:
             _fit(driver, context, display)
         finally:
             display.stop()
             ray.kill(control)
-        return self._conclude(driver, log)
+        code = self._conclude(driver, log)
+        tracking.close(self._view.placed, self._folder.path if code == DONE else None)
+        return code
 
     def _decide(self, line: Decision) -> None:
         assert self._log is not None, "the planner decides only while an attempt runs"
@@ -177,6 +184,8 @@ class _Attempt:
             self._view.made(line)
         elif isinstance(line, TrialClosed):
             self._view.closed(line)
+            if self._tracking is not None:
+                self._tracking.left(self._view.trial(line.trial_id), self._view.stratum_of(line.trial_id))
 
     def _nothing_to_do(self, why: str) -> int:
         self._say(f"study {self._study.name} {why}: {self._folder.path}")

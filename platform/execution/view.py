@@ -170,6 +170,15 @@ class StudyView:
         return list(self._trials.values())
 
     @property
+    def placed(self) -> list[tuple[TrialView, str]]:
+        """Every trial that was made, with the label of its stratum."""
+        return [(trial, stratum.label) for stratum in self.strata.values() for trial in stratum.trials.values()]
+
+    def stratum_of(self, trial_id: str) -> str:
+        """Label of a trial's stratum; empty for one that the study no longer has."""
+        return next((stratum.label for stratum in self.strata.values() if trial_id in stratum.trials), "")
+
+    @property
     def fraction(self) -> float:
         """Share of the planned trials that is over, running ones in part."""
         planned = sum(stratum.num_planned for stratum in self.strata.values())

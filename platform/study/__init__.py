@@ -2,6 +2,7 @@
 
 from crossover.platform.study.errors import StudyError
 from crossover.platform.study.model import Study
+from crossover.platform.study.overlays import builtin_overlays
 from crossover.platform.study.reading import FrozenStudy, builtin_studies, read_frozen, read_study, study_of
 from crossover.platform.study.schema import study_schema_text
 
@@ -9,6 +10,7 @@ __all__ = [
     "FrozenStudy",
     "Study",
     "StudyError",
+    "builtin_overlays",
     "builtin_studies",
     "read_frozen",
     "read_study",

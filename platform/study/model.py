@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from crossover.platform.study.constraints import Constraints, Cost, cost_of
@@ -38,16 +39,6 @@ __all__ = [
     "TrackingConfig",
     "WorkerRange",
 ]
-
-
-def _only(*known: object, later: str) -> AfterValidator:
-    def check(value: Any) -> Any:
-        if value not in known:
-            listed = " or ".join(str(name) for name in known)
-            raise ValueError(f"{value!r} is not there yet: only {listed} for now ({later})")
-        return value
-
-    return AfterValidator(check)
 
 
 def _plain(value: Any) -> Any:
@@ -223,9 +214,26 @@ class CheckpointsConfig(_Section):
 class TrackingConfig(_Section):
     """Who else is told."""
 
-    wandb: Annotated[str, _only("disabled", later="offline and online are under way")] = Field(
-        default="disabled", description="Weights & Biases; disabled for now."
+    wandb: Literal["disabled", "offline", "online"] = Field(
+        default="disabled",
+        description="Weights & Biases: offline writes files for `wandb sync`, online sends at once and needs a key.",
     )
+    project: str = Field(default="crossover", min_length=1, description="W&B project.")
+    entity: str | None = Field(default=None, min_length=1, description="W&B team or user; null: the key's own.")
+    tensorboard: bool = Field(default=False, description="Write event files into <study>/tracking/tensorboard.")
+
+    @model_validator(mode="after")
+    def _nothing_set_is_ignored(self) -> Self:
+        for name in ("project", "entity"):
+            if self.wandb == "disabled" and name in self.model_fields_set and getattr(self, name) != _default(name):
+                raise ValueError(
+                    f"{name} is for Weights & Biases, and tracking.wandb is disabled: set it to offline or online"
+                )
+        return self
+
+
+def _default(name: str) -> Any:
+    return TrackingConfig.model_fields[name].default
 
 
 class Study(_Section):

@@ -18,6 +18,7 @@ from crossover.platform.study.document import parse_yaml
 from crossover.platform.study.errors import StudyError, mistakes_of
 from crossover.platform.study.frozen import FROZEN_SCHEMA_VERSION, changed_defaults
 from crossover.platform.study.model import Study
+from crossover.platform.study.overlays import apply_overlay, read_overlay
 from crossover.platform.study.overrides import apply_overrides
 from crossover.search_spaces import near, same
 
@@ -53,13 +54,14 @@ def builtin_studies() -> list[str]:
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
-def read_study(source: str | Path, overrides: Sequence[str] = ()) -> Study:
+def read_study(source: str | Path, overrides: Sequence[str] = (), overlay: str | None = None) -> Study:
     """A study, checked whole.
 
     Args:
         source: A file, or the name of a study of `crossover.search_spaces.studies`.
         overrides: `key=value` each: a dotted key of the document (`search.trials=4`), or a setting of `TrialConfig`
             (`schedule.epochs=10`, which goes into `fixed`).
+        overlay: Name of an overlay of the study (`gpu`), or a file; it is laid on before the overrides.
 
     Raises:
         StudyError: every mistake, in one message.
@@ -68,6 +70,8 @@ def read_study(source: str | Path, overrides: Sequence[str] = ()) -> Study:
     document = parse_yaml(text, what)
     if isinstance(document, dict) and "schema_version" in document:
         raise StudyError(what, f"this is the record of a study that was started. {_HOW_TO_RESUME}")
+    if overlay is not None:
+        document = apply_overlay(document, read_overlay(overlay, str(source)))
     return study_of(apply_overrides(document, overrides, what), what)
 
 

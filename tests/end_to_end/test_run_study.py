@@ -87,9 +87,9 @@ class Runs:
         self._started.append(process)
         return process
 
-    def run(self, storage: Path) -> tuple[int, str]:
+    def run(self, storage: Path, *overrides: str) -> tuple[int, str]:
         """To its end."""
-        process = self.start(storage)
+        process = self.start(storage, *overrides)
         output, _ = process.communicate(timeout=PATIENCE_SECONDS)
         return process.returncode, output
 
@@ -194,3 +194,18 @@ def test_second_driver_is_refused_and_names_the_first(runs: Runs, tmp_path: Path
     assert f"process {first.pid}" in output
     assert "Traceback" not in output
     assert len(attempts(tmp_path / "words")) == 1
+
+
+def test_trackers_hear_of_every_trial_of_a_study_that_was_killed(runs: Runs, tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    study_dir, told = tmp_path / "words", ("tracking.wandb=offline", "tracking.tensorboard=true")
+    process = runs.start(tmp_path, *told)
+    wait_until(lambda: has_ended(study_dir, 1))
+    process.kill()
+    process.wait()
+    code, output = runs.run(tmp_path, *told)
+    assert code == 0, output
+    assert "tracking:" not in output
+    names = {path.stem.rpartition("-")[2] for path in study_dir.glob("tracking/wandb/wandb/offline-run-*/*.wandb")}
+    assert names == {"study", *rows(study_dir)}
+    assert len(list(study_dir.glob("tracking/tensorboard/*/events*"))) >= len(rows(study_dir))

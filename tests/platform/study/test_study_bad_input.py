@@ -131,8 +131,8 @@ def test_document_that_is_no_mapping(document: Any, says: str) -> None:
         (("name",), "../up", "must match"),
         (("storage",), "s3://bucket", "storage: 's3://bucket' is no local folder"),
         (("storage",), " ", "is no folder"),
-        # not there yet
-        (("tracking", "wandb"), "online", "tracking.wandb: 'online' is not there yet: only disabled"),
+        # names
+        (("tracking", "wandb"), "on", "tracking.wandb: Input should be 'disabled', 'offline' or 'online'"),
         (("search", "scheduler"), "ashes", "search.scheduler"),
         (("search", "sampler"), "anneal", "'tpe', 'gp', 'nsga2'"),
         # workers

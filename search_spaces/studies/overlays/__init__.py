@@ -1,0 +1,1 @@
+"""Documents that are laid over the studies, for other scales."""
