@@ -6,15 +6,16 @@ Axis columns take the narrowest type that holds all their values; where the valu
 from __future__ import annotations
 
 import json
-import math
-import types
-import typing
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from crossover.trainers.rows import Evaluation
+from crossover.trainers.record import EVALUATION_SCHEMA
+from crossover.trainers.rows import Evaluation, TrialEnd, TrialFacts
 
 if TYPE_CHECKING:
     from crossover.platform.analysis.tables import TrialFiles
@@ -61,13 +62,32 @@ TRIAL_FIELDS: dict[str, pa.DataType] = {
     "git_commit": _TEXT,
     "packages": _TEXT,
 }
+_FACTS = tuple(name for name in TRIAL_FIELDS if name in TrialFacts.model_fields and name != "packages")
+_END = tuple(name for name in TRIAL_FIELDS if name in TrialEnd.model_fields)
+_LAST = {
+    "tokens_seen": "tokens_seen",
+    "train_flops": "train_flops",
+    "eval_flops": "eval_flops",
+    "wall_seconds": "wall_seconds",
+    "precision": "precision",
+    "device": "device",
+    "world_size": "world_size",
+    "epochs": "epoch",
+    "final_bits_per_byte": "val_bits_per_byte",
+}
+_BEST = {
+    "best_bits_per_byte": "val_bits_per_byte",
+    "best_bits_per_byte_se": "val_bits_per_byte_se",
+    "best_epoch": "epoch",
+    "best_step": "step",
+}
 
 
 def trials_table(
     trials: Sequence[TrialFiles], metadata: Mapping[str, str], *, default_objective: str | None = None
 ) -> pa.Table:
     """One row a trial, in the order of suggestion; axes that would repeat a column of their own name are left out."""
-    rows = [_trial_row(trial, default_objective) for trial in trials]
+    rows = [_trial_row(trial, so_far, default_objective) for trial, so_far in zip(trials, _so_far(trials), strict=True)]
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in TRIAL_FIELDS.items()}
     axes = dict.fromkeys(path for trial in trials for path in trial.suggestion.axes)
     for path in axes:
@@ -78,14 +98,15 @@ def trials_table(
 
 def evaluations_table(trials: Sequence[TrialFiles], metadata: Mapping[str, str]) -> pa.Table:
     """One row an evaluation: the trial's id, then every field of `Evaluation`."""
-    rows = [(trial.suggestion.trial_id, row) for trial in trials for row in trial.evaluations]
-    columns = {"trial_id": pa.array([trial_id for trial_id, _ in rows], _TEXT)}
-    for name, info in Evaluation.model_fields.items():
-        columns[name] = pa.array([getattr(row, name) for _, row in rows], _arrow_type(info.annotation))
+    known = [(trial.suggestion.trial_id, trial.rows) for trial in trials if trial.rows is not None]
+    stored = pa.Table.from_batches([rows for _, rows in known], EVALUATION_SCHEMA).combine_chunks()
+    counts = np.repeat(np.arange(len(known), dtype=np.int32), [rows.num_rows for _, rows in known])
+    trial_ids = pa.array([trial_id for trial_id, _ in known], _TEXT).take(pa.array(counts))
+    columns = {"trial_id": trial_ids, **{name: stored[name] for name in Evaluation.model_fields}}
     return pa.table(columns).replace_schema_metadata(dict(metadata))
 
 
-def _trial_row(trial: TrialFiles, default_objective: str | None) -> dict[str, Any]:
+def _trial_row(trial: TrialFiles, so_far: Mapping[str, Any], default_objective: str | None) -> dict[str, Any]:
     made, facts, end = trial.suggestion.made, trial.facts, trial.end
     row: dict[str, Any] = dict.fromkeys(TRIAL_FIELDS)
     row.update(
@@ -101,38 +122,37 @@ def _trial_row(trial: TrialFiles, default_objective: str | None) -> dict[str, An
     if trial.status == "failed":
         row.update(stop_reason="failed", stop_evidence=trial.suggestion.error)
     if facts is not None:
-        known = facts.model_dump()
-        row.update({name: known[name] for name in TRIAL_FIELDS if name in known})
+        row.update({name: getattr(facts, name) for name in _FACTS})
         row["data_seed"] = facts.config.get("data", {}).get("seed")
         row["packages"] = json.dumps(facts.packages, sort_keys=True)
-    row.update(_so_far(trial.evaluations))
+    row.update(so_far)
     if end is not None:
-        known = end.model_dump()
-        row.update({name: known[name] for name in TRIAL_FIELDS if known.get(name) is not None})
+        row.update({name: value for name in _END if (value := getattr(end, name)) is not None})
     return row
 
 
-def _so_far(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Best, last and spent; a non-finite loss is never a best."""
-    if not evaluations:
-        return {}
-    last = evaluations[-1]
-    row: dict[str, Any] = {
-        name: getattr(last, name)
-        for name in ("tokens_seen", "train_flops", "eval_flops", "wall_seconds", "precision", "device", "world_size")
-    }
-    row["epochs"] = last.epoch
-    row["final_bits_per_byte"] = last.val_bits_per_byte
-    finite = [e for e in evaluations if math.isfinite(e.val_loss)]
-    if finite:
-        best = min(finite, key=lambda e: e.val_loss)
-        row.update(
-            best_bits_per_byte=best.val_bits_per_byte,
-            best_bits_per_byte_se=best.val_bits_per_byte_se,
-            best_epoch=best.epoch,
-            best_step=best.step,
-        )
-    return row
+def _so_far(trials: Sequence[TrialFiles]) -> list[dict[str, Any]]:
+    """Best, last and spent of each trial; a non-finite loss is never a best. Cell by cell it costs seconds."""
+    found: list[dict[str, Any]] = [{} for _ in trials]
+    known = [(at, trial.rows) for at, trial in enumerate(trials) if trial.rows is not None and trial.rows.num_rows]
+    if not known:
+        return found
+    stored = pa.Table.from_batches([rows for _, rows in known], EVALUATION_SCHEMA)
+    losses = stored["val_loss"].to_numpy()
+    losses = np.where(np.isfinite(losses), losses, np.inf)
+    ends = np.cumsum([rows.num_rows for _, rows in known])
+    best = np.array([begin + np.argmin(losses[begin:end]) for begin, end in pairwise([0, *ends])])
+    for (at, _), last, found_best, is_finite in zip(
+        known, _rows_at(stored, ends - 1, _LAST), _rows_at(stored, best, _BEST), losses[best] < np.inf, strict=True
+    ):
+        found[at] = last | (found_best if is_finite else {})
+    return found
+
+
+def _rows_at(stored: pa.Table, places: NDArray[np.int64], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Some rows, their cells by the names that they have in the other table."""
+    rows: list[dict[str, Any]] = pa.table({name: stored[names[name]].take(places) for name in names}).to_pylist()
+    return rows
 
 
 def _axis_column(values: Sequence[Any]) -> pa.Array:
@@ -146,12 +166,3 @@ def _axis_column(values: Sequence[Any]) -> pa.Array:
     return pa.array(
         [value if value is None or isinstance(value, str) else json.dumps(value) for value in values], _TEXT
     )
-
-
-def _arrow_type(annotation: Any) -> pa.DataType:
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType):
-        (annotation,) = [a for a in typing.get_args(annotation) if a is not type(None)]
-    if typing.get_origin(annotation) is typing.Literal:
-        return _TEXT
-    return {int: _WHOLE, float: _REAL, str: _TEXT, bool: pa.bool_()}[annotation]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,8 +18,8 @@ from crossover.platform.analysis.status import Suggestion, suggestions
 from crossover.platform.execution.decisions import read_decisions
 from crossover.platform.execution.lock import lock_holder
 from crossover.platform.study import FrozenStudy, Study, read_frozen
-from crossover.trainers.errors import CrossoverError
-from crossover.trainers.record import TrialRecord
+from crossover.trainers.errors import CrossoverError, RecordError
+from crossover.trainers.record import TrialRecord, evaluations_of
 from crossover.trainers.rows import SCHEMA_VERSION, Evaluation, TrialEnd, TrialFacts
 
 __all__ = ["StudyFolderError", "StudyTables", "TrialFiles", "load_study", "write_table"]
@@ -30,13 +31,18 @@ class StudyFolderError(CrossoverError):
 
 @dataclass(frozen=True)
 class TrialFiles:
-    """What one trial wrote and what was decided of it; None or empty where it has not come so far."""
+    """What one trial wrote and what was decided of it; None where it has not come so far."""
 
     suggestion: Suggestion
     record: TrialRecord
     facts: TrialFacts | None
-    evaluations: tuple[Evaluation, ...]
+    rows: pa.RecordBatch | None
     end: TrialEnd | None
+
+    @cached_property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Its rows, oldest first, made when they are asked for: tables need none."""
+        return tuple(evaluations_of(self.rows))
 
     @property
     def status(self) -> str:
@@ -109,9 +115,15 @@ def _read_trial(folder: Path, suggestion: Suggestion) -> TrialFiles:
     directory = folder / "trials" / suggestion.trial_id
     record = TrialRecord(directory)
     if not directory.is_dir():
-        return TrialFiles(suggestion, record, None, (), None)
-    _refuse_other_version(directory)
-    return TrialFiles(suggestion, record, record.facts(), tuple(record.evaluations()), record.end())
+        return TrialFiles(suggestion, record, None, None, None)
+    try:
+        facts = record.facts()
+    except RecordError:
+        _refuse_other_version(directory)
+        raise
+    if facts is not None and facts.schema_version != SCHEMA_VERSION:
+        _refuse_other_version(directory)
+    return TrialFiles(suggestion, record, facts, record.rows(), record.end())
 
 
 def _refuse_other_version(directory: Path) -> None:

@@ -54,7 +54,8 @@ def needed_bytes(study: Study, slots: int) -> int:
     size, waiting, best = largest_checkpoint(study), 0, len(study.strata()) * study.search.num_final_repeats
     if scheduler_of(study).has_rungs:
         waiting = max(0, sum(cohort_sizes(study).values()) * study.search.repeats - slots)
-    return slots * running_bytes(size) + waiting * size.total_bytes + best * size.best_bytes
+    small = (waiting + best) * _SMALL_FILES_BYTES
+    return slots * running_bytes(size) + waiting * size.total_bytes + best * size.best_bytes + small
 
 
 def check_quota(study: Study, slots: int) -> None:

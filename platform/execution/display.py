@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from crossover.platform.execution.view import Event, StratumView, StudyView, TrialView
+from crossover.platform.execution.view import Event, StratumView, StudyView, TrialState, TrialView
 
 __all__ = ["StudyDisplay", "duration", "render"]
 
@@ -26,8 +26,10 @@ _log = logging.getLogger(__name__)
 _MAX_RUNNING = 12
 _MAX_EVENTS = 6
 _DETAIL_SECONDS = 10.0
-_FIXED_LINES = 8  # headings, what is left out, and the footer
-_NUMBERS_WIDTH = 48  # of the columns beside the name
+_FIXED_LINES = 9  # headings, what is left out, and the footer
+_NUMBERS_WIDTH = 55  # of the columns beside the name
+_RUNGS_WIDTH = 20
+_WIDTH_FOR_RUNGS = 100
 
 
 class StudyDisplay:
@@ -96,14 +98,16 @@ def render(view: StudyView, size: ConsoleDimensions | None = None) -> Renderable
     """
     width, height = size or (10_000, 10_000)
     lines = height - _FIXED_LINES
+    with_rungs = width >= _WIDTH_FOR_RUNGS and any(stratum.past_rungs for stratum in view.strata.values())
+    width -= _RUNGS_WIDTH if with_rungs else 0
     num_running = _fitting([trial.name for trial in view.running[:_MAX_RUNNING]], width, lines // 3)
     lines -= sum(_height(trial.name, width) for trial in view.running[:num_running])
     strata = sorted(view.strata.values(), key=lambda stratum: stratum.count("running") == 0)
     strata = strata[: _fitting([stratum.label for stratum in strata], width, lines - 2)]
     lines -= sum(_height(stratum.label, width) for stratum in strata)
-    parts: list[RenderableType] = [_strata(view, [s for s in view.strata.values() if s in strata])]
+    parts: list[RenderableType] = [_strata(view, [s for s in view.strata.values() if s in strata], with_rungs)]
     if view.running:
-        parts.append(_running(view, num_running))
+        parts.append(_running(view, num_running, with_rungs))
     if events := [event for event in view.events if not event.detail]:
         parts.append(_events(events[-max(1, min(_MAX_EVENTS, lines)) :]))
     parts.append(_footer(view))
@@ -129,21 +133,28 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _strata(view: StudyView, shown: Sequence[StratumView]) -> Table:
-    table = _table(f"study {view.name}", "done", "runs", "failed", "of", "best bits/byte")
+def _strata(view: StudyView, shown: Sequence[StratumView], with_rungs: bool) -> Table:
+    """Those that wait include those that wait for a worker to go on."""
+    rungs = ("cohort", "past its rungs") if with_rungs else ()
+    table = _table(f"study {view.name}", "done", "runs", "wait", "failed", "of", *rungs, "best bits/byte")
     for stratum in shown:
-        counts = (stratum.count("done"), stratum.count("running"), stratum.count("failed"), stratum.num_planned)
-        table.add_row(Text(stratum.label), *map(str, counts), _best(stratum.best) if stratum.best else "-")
+        states: tuple[TrialState, ...] = ("done", "running", "paused", "failed")
+        counts = [str(stratum.count(state)) for state in states] + [str(stratum.num_planned)]
+        if with_rungs:
+            counts += [str(len(stratum.cohorts) or "-"), " > ".join(map(str, stratum.past_rungs)) or "-"]
+        table.add_row(Text(stratum.label), *counts, _best(stratum.best) if stratum.best else "-")
     if len(shown) < len(view.strata):
         table.add_row(f"... and {len(view.strata) - len(shown)} more")
     return table
 
 
-def _running(view: StudyView, limit: int) -> Table:
-    table = _table("running", "epoch", "done", "tokens/s", "val", "best", "doing")
+def _running(view: StudyView, limit: int, with_rungs: bool) -> Table:
+    rungs = ("past rung",) if with_rungs else ()
+    table = _table("running", *rungs, "epoch", "done", "tokens/s", "val", "best", "doing")
     for trial in view.running[:limit]:
         table.add_row(
             Text(trial.name),
+            *((str(trial.rung or "-"),) if with_rungs else ()),
             _number(trial.epoch, ".1f"),
             f"{trial.fraction:.0%}",
             _number(trial.tokens_per_second, ",.0f"),
@@ -166,8 +177,12 @@ def _footer(view: StudyView) -> RenderableType:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
     bar = Progress(*columns, auto_refresh=False)
     bar.add_task("all trials", total=1000, completed=round(1000 * view.fraction))
+    ends = ", ".join(f"{count} {reason}" for reason, count in view.ends.most_common())
+    promoted = sum(trial.is_promoted for trial in view.trials)
+    standing = [f"ended: {ends}" if ends else "", f"{promoted} promoted, waiting for a worker" if promoted else ""]
     words = [f"at most about {duration(left)} left" if left is not None else "", view.budget or "", view.stopping or ""]
-    return Group(bar, Text("; ".join(word for word in words if word), overflow="fold"))
+    texts = ("; ".join(word for word in line if word) for line in (standing, words))
+    return Group(bar, *(Text(text, overflow="fold") for text in texts if text))
 
 
 def _best(trial: TrialView) -> str:

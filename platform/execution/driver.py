@@ -79,7 +79,8 @@ class StudyDriver:
         if self.quota is not None and (missing := self.quota.make_room(self.planner.live)) is not None:
             self.request_stop("interrupted", missing)
         trial = self.view.trial(leg.trial_id)
-        trial.state, trial.activity = "running", "starting"
+        self.view.leg_started(leg.trial_id)
+        trial.activity = "starting"
         self.view.say(f"{'started' if leg.leg == 1 else 'goes on'}: {trial.name} ({leg.trial_id})")
 
     def row(self, leg: Leg, row: dict[str, Any]) -> None:

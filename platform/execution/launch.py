@@ -22,8 +22,10 @@ from crossover.platform.execution.checkpoint_quota import CheckpointQuota, check
 from crossover.platform.execution.control import start_control
 from crossover.platform.execution.decisions import (
     AttemptStarted,
+    CohortDrawn,
     Decision,
     DecisionLog,
+    RungDecided,
     StudyFinished,
     Suggested,
     TrialClosed,
@@ -112,8 +114,6 @@ class _Attempt:
         self._view = StudyView.of(study)
         self._view.replay(decisions, folder.path, driver_alive=False)
         self._budget = budget_of(study, history)
-        for trial in self._view.trials:
-            self._budget.note(trial.trial_id, self._results.outcome(trial.trial_id).flops)
         warm_start = warm_start_of(study, corpus.manifest.content_hash, folder.path)
         if warm_start is not None:
             self._say(str(warm_start))
@@ -186,6 +186,10 @@ class _Attempt:
             self._view.closed(line)
             if self._tracking is not None:
                 self._tracking.left(self._view.trial(line.trial_id), self._view.stratum_of(line.trial_id))
+        elif isinstance(line, CohortDrawn):
+            self._view.drawn(line)
+        elif isinstance(line, RungDecided):
+            self._view.decided(line)
 
     def _nothing_to_do(self, why: str) -> int:
         self._say(f"study {self._study.name} {why}: {self._folder.path}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ from crossover.trainers.rows import Evaluation, StopReason, TrialEnd
 
 __all__ = ["RecordResults"]
 
+_COLUMNS = ("val_loss", "val_bits_per_byte", "tokens_seen", "train_flops", "eval_flops")
+
 
 @dataclass(frozen=True)
 class RecordResults:
-    """The trials' records of one study."""
+    """The trials' records of one study; what an ended trial's says is read once."""
 
     study_dir: Path
+    _ended: dict[str, Outcome] = field(default_factory=dict)
 
     def record(self, trial_id: str) -> TrialRecord:
         """The record of a trial, which need not exist yet."""
@@ -29,20 +32,16 @@ class RecordResults:
 
     def outcome(self, trial_id: str) -> Outcome:
         """What its record says now. A loss that is not finite is no value."""
+        if (known := self._ended.get(trial_id)) is not None:
+            return known
         record = self.record(trial_id)
-        rows = record.evaluations()
-        best = _best(rows)
-        flops = rows[-1].train_flops + rows[-1].eval_flops if rows else 0.0
-        end = record.end()
-        if end is not None:
-            flops = max(flops, end.train_flops + end.eval_flops)
-        return Outcome(
-            ended=end is not None,
-            value=None if best is None else best.val_bits_per_byte,
-            flops=flops,
-            reason=None if end is None else end.stop_reason,
-            curve=tuple(_point(row) for row in rows if math.isfinite(row.val_loss)),
-        )
+        rows, end = record.rows(), record.end()
+        found = _outcome(*([()] * 5 if rows is None else (rows[name].to_pylist() for name in _COLUMNS)))
+        if end is None:
+            return found
+        flops = max(found.flops, end.train_flops + end.eval_flops)
+        ended = self._ended[trial_id] = replace(found, ended=True, flops=flops, reason=end.stop_reason)
+        return ended
 
     def close(self, trial_id: str, reason: StopReason, evidence: str) -> None:
         """Writes the end of a trial that cannot or shall not write it itself, with what its rows say."""
@@ -52,8 +51,23 @@ class RecordResults:
             durable_file(record.paths.end, end.model_dump_json(indent=2).encode())
 
 
-def _point(row: Evaluation) -> CurvePoint:
-    return CurvePoint(row.tokens_seen, row.val_bits_per_byte, row.train_flops + row.eval_flops)
+def _outcome(
+    losses: Sequence[float],
+    bits: Sequence[float],
+    tokens: Sequence[int],
+    train_flops: Sequence[float],
+    eval_flops: Sequence[float],
+) -> Outcome:
+    """What rows say of a trial that goes on, from their columns."""
+    flops = [train + evaluation for train, evaluation in zip(train_flops, eval_flops, strict=True)]
+    finite = [at for at, loss in enumerate(losses) if math.isfinite(loss)]
+    best = min(finite, key=lambda at: losses[at], default=None)
+    return Outcome(
+        ended=False,
+        value=None if best is None else bits[best],
+        flops=flops[-1] if flops else 0.0,
+        curve=tuple(CurvePoint(tokens[at], bits[at], flops[at]) for at in finite),
+    )
 
 
 def _best(rows: Sequence[Evaluation]) -> Evaluation | None:

@@ -59,9 +59,9 @@ def _trials(view: StudyView, width: int) -> Table:
     table.add_column("trial", overflow="fold")
     for name in ("state", "epoch", "best bits/byte"):
         table.add_column(name, no_wrap=True, justify="left" if name == "state" else "right")
-    table.add_column("why it ended", overflow="fold")
+    table.add_column("why it ended or waits", overflow="fold")
     for trial in view.trials:
-        cells = (Text(trial.name), trial.state, _epoch(trial), _best(trial))
+        cells = (Text(trial.name), trial.standing, _epoch(trial), _best(trial))
         why = Text(trial.why if with_reason else trial.stop_reason or "")
         table.add_row(*((trial.trial_id,) if with_id else ()), *cells, why)
     return table

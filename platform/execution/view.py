@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any, Literal
 
 from crossover.platform.execution.decisions import (
     AttemptStarted,
+    CohortDrawn,
     Decision,
     LegEnded,
     LegStarted,
+    RungDecided,
     StopRequested,
     StudyFinished,
     Suggested,
@@ -21,12 +24,14 @@ from crossover.platform.execution.decisions import (
 )
 from crossover.platform.study import Study
 from crossover.trainers.record import TrialRecord
-from crossover.trainers.rows import Evaluation, TrialEnd
+from crossover.trainers.rows import TrialEnd
 from crossover.trainers.run import Progress
 
-__all__ = ["Event", "StratumView", "StudyView", "TrialView", "trial_name"]
+__all__ = ["Event", "StratumView", "StudyView", "TrialState", "TrialView", "trial_name"]
 
 TrialState = Literal["waiting", "running", "paused", "done", "failed"]
+
+_ACTIONS = {"promote": "go on", "continue": "go on as they are", "pause": "wait", "stop": "end"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ class TrialView:
         best: validation bits per byte of the best evaluation, `best_se` its error, `best_epoch` its epoch.
         rise: nats per token of the last evaluation over the best one, and the error of that.
         evidence: why it ended, in the record's words.
+        number: of its configuration within its stratum.
+        rung: how many rungs it went past.
+        waits: why it stays at the rung where it waits; empty while that is not decided.
     """
 
     trial_id: str
@@ -69,6 +77,22 @@ class TrialView:
     stop_reason: str | None = None
     evidence: str = ""
     config_hash: str = ""
+    number: int = 0
+    rung: int = 0
+    rungs_run: int = 0
+    waits: str = ""
+
+    @property
+    def is_promoted(self) -> bool:
+        """It waits for a worker to go on past a rung."""
+        return self.state == "paused" and self.rung > self.rungs_run
+
+    @property
+    def standing(self) -> str:
+        """Its state, in the words of a halving."""
+        if self.is_promoted:
+            return "promoted"
+        return f"{self.state} past {self.rung}" if self.state == "running" and self.rung else self.state
 
     @property
     def is_over(self) -> bool:
@@ -79,7 +103,7 @@ class TrialView:
     def why(self) -> str:
         """Why it ended, in one short line; the whole sentence is `evidence`."""
         if self.stop_reason is None:
-            return ""
+            return self.waits
         if self.stop_reason == "overfit" and self.rise is not None and self.best_epoch is not None:
             rise, error = self.rise
             return f"overfit: +{rise:.3f} ± {error:.3f} nats over the best at epoch {self.best_epoch:.3g}"
@@ -115,6 +139,16 @@ class StratumView:
     label: str
     planned: int
     trials: dict[str, TrialView] = field(default_factory=dict)
+    cohorts: list[range] = field(default_factory=list)
+
+    @property
+    def past_rungs(self) -> list[int]:
+        """Trials of the newest cohort, and how many of them went past the first rung, the second, ...; [] without."""
+        newest = self.cohorts[-1] if self.cohorts else None
+        rungs = [t.rung for t in self.trials.values() if newest is None or t.number in newest]
+        if newest is None and not any(rungs):
+            return []
+        return [sum(rung >= passed for rung in rungs) for passed in range(max(rungs, default=0) + 1)]
 
     @property
     def num_planned(self) -> int:
@@ -198,6 +232,11 @@ class StudyView:
         self.stopping = self.finished = None
         self.started, self._fraction_at_start = time.monotonic(), max(self.fraction, self.budget_fraction or 0.0)
 
+    @property
+    def ends(self) -> Counter[str]:
+        """Why trials ended, and how many for each reason."""
+        return Counter(trial.stop_reason for trial in self._trials.values() if trial.stop_reason is not None)
+
     def say(self, text: str, *, detail: bool = False) -> None:
         """Something that a user wants to know has happened."""
         self.events.append(Event(time.time(), text, detail))
@@ -210,11 +249,36 @@ class StudyView:
     def made(self, line: Suggested) -> TrialView:
         """A trial was suggested."""
         trial = self._trials.setdefault(
-            line.trial_id, TrialView(line.trial_id, trial_name(line), config_hash=line.config_hash)
+            line.trial_id, TrialView(line.trial_id, trial_name(line), config_hash=line.config_hash, number=line.number)
         )
         if line.stratum_label in self.strata:
             self.strata[line.stratum_label].trials[line.trial_id] = trial
         return trial
+
+    def drawn(self, line: CohortDrawn) -> None:
+        """The newest trials of a stratum are a cohort."""
+        if (stratum := self.strata.get(line.stratum_label)) is not None:
+            stratum.cohorts.append(range(line.first, line.first + line.size))
+
+    def decided(self, line: RungDecided) -> None:
+        """Who goes on at a rung, and who waits there."""
+        counts: Counter[tuple[int, str]] = Counter()
+        for one in line.decisions:
+            trial = self._trials[one.trial_id]
+            counts[one.rung, one.action] += 1
+            if one.action in ("promote", "continue"):
+                trial.rung, trial.waits = one.rung + 1, ""
+            else:
+                trial.waits = one.reason
+        where = f"{line.stratum_label}, cohort {line.cohort + 1}" if line.stratum_label else "all strata"
+        for rung in sorted({rung for rung, _ in counts}):
+            words = ", ".join(f"{counts[rung, a]} {verb}" for a, verb in _ACTIONS.items() if counts[rung, a])
+            self.say(f"rung {rung + 1} of {where}: {words}")
+
+    def leg_started(self, trial_id: str) -> None:
+        """A trial was given a worker."""
+        trial = self._trials[trial_id]
+        trial.state, trial.rungs_run = "running", trial.rung
 
     def closed(self, line: TrialClosed) -> None:
         """The driver ended a trial that waited."""
@@ -239,9 +303,13 @@ class StudyView:
         elif isinstance(line, Suggested):
             self.made(line)
         elif isinstance(line, LegStarted):
-            self._trials[line.trial_id].state = "running"
+            self.leg_started(line.trial_id)
         elif isinstance(line, LegEnded):
             self._trials[line.trial_id].state = "paused"
+        elif isinstance(line, CohortDrawn):
+            self.drawn(line)
+        elif isinstance(line, RungDecided):
+            self.decided(line)
         elif isinstance(line, StopRequested):
             self.stopping = line.evidence
         elif isinstance(line, StudyFinished):
@@ -263,17 +331,20 @@ def _word(part: str) -> str:
 
 
 def _read_record(trial: TrialView, record: TrialRecord) -> None:
-    rows = record.evaluations()
-    for row in rows:
-        trial.take_row(row.model_dump())
-    end = record.end()
+    rows, end = record.rows(), record.end()
+    if rows is not None and rows.num_rows:
+        losses = rows["val_loss"].to_pylist()
+        finite = [at for at, loss in enumerate(losses) if math.isfinite(loss)]
+        best = min(finite, key=lambda at: losses[at], default=None)
+        for at in (rows.num_rows - 1,) if best is None else (best, rows.num_rows - 1):
+            trial.take_row(rows.slice(at, 1).to_pylist()[0])
     if end is not None:
         trial.take_end(end)
-    elif rows:
-        trial.fraction = _fraction(record, rows[-1])
+    elif trial.epoch is not None:
+        trial.fraction = _fraction(record, trial.epoch)
 
 
-def _fraction(record: TrialRecord, row: Evaluation) -> float:
+def _fraction(record: TrialRecord, epoch: float) -> float:
     facts = record.facts()
     epochs = facts.config.get("schedule", {}).get("epochs") if facts else None
-    return min(1.0, row.epoch / epochs) if epochs else 0.0
+    return min(1.0, epoch / epochs) if epochs else 0.0

@@ -26,10 +26,11 @@ from crossover.platform.execution.decisions import LegEnded, LegStarted, RungDec
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.ray, pytest.mark.timeout(900)]
 
-NOT_COMPARED = {"wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
+# and the commit of a working tree, which may move on while the tests run
+NOT_COMPARED = {"git_commit", "wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
 PATIENCE_SECONDS = 240
 MARK = "CROSSOVER_TEST_RUN"
-Tables = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+Tables = tuple[dict[str, Any], dict[tuple[str, int], Any]]
 
 
 @pytest.fixture(scope="module")
@@ -163,13 +164,16 @@ def decisions(study_dir: Path, kind: type[Any]) -> list[Any]:
 
 
 def tables(study_dir: Path) -> Tables:
-    """The final table and its evaluations; what a clock or the machine says is left out."""
+    """The final table and its evaluations by trial; the order in which strata are drawn is that of their arrival."""
     study = load_study(study_dir)
     assert set(study.trials["status"].to_pylist()) == {"done"}
-    kept = [
-        [name for name in table.column_names if name not in NOT_COMPARED] for table in (study.trials, study.evaluations)
-    ]
-    return study.trials.select(kept[0]).to_pylist(), study.evaluations.select(kept[1]).to_pylist()
+    trials, evaluations = (
+        table.drop_columns([name for name in table.column_names if name in NOT_COMPARED]).to_pylist()
+        for table in (study.trials, study.evaluations)
+    )
+    by_trial = {row["trial_id"]: row for row in trials}
+    assert len(by_trial) == len(trials) == 12
+    return by_trial, {(row["trial_id"], row["step"]): row for row in evaluations}
 
 
 def rungs(study_dir: Path) -> set[tuple[Any, ...]]:

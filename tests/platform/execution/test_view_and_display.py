@@ -12,11 +12,15 @@ from rich.console import Console
 
 from crossover.platform.execution.decisions import (
     AttemptStarted,
+    CohortDrawn,
     Decision,
     DecisionLog,
     LegEnded,
     LegStarted,
+    RungDecided,
     StopRequested,
+    TrialClosed,
+    TrialDecided,
 )
 from crossover.platform.execution.display import StudyDisplay, duration, render
 from crossover.platform.execution.preflight import study_folder
@@ -80,6 +84,61 @@ def test_page_fits_the_terminal_and_keeps_its_numbers(tiny_study: MakeStudy, wid
     assert max(map(len, lines)) <= width
     assert sum("2.4690 ± 0.0100" in line for line in lines) == 2
     assert any("more" in line for line in lines)
+
+
+def halved_view(tiny_study: MakeStudy) -> StudyView:
+    """200 trials in two strata, in cohorts of 25 of which all but the newest are over."""
+    view = StudyView.of(tiny_study(search__trials=100))
+    for label in view.strata:
+        for cohort in range(4):
+            numbers = range(25 * cohort, 25 * cohort + 25)
+            for number in numbers:
+                view.made(suggested(f"{label}/{number}", number=number, stratum_label=label))
+            view.drawn(CohortDrawn(stratum_label=label, number=cohort, first=25 * cohort, size=25))
+            for rung, place in ((0, 9), (1, 3)):
+                decided = [
+                    TrialDecided(
+                        trial_id=f"{label}/{number}",
+                        rung=rung,
+                        action="promote" if number - numbers[0] < place else "pause",
+                        reason=f"rung {rung + 1} (epoch 5): {place} of 25 configurations go on; place {number + 1}",
+                    )
+                    for number in numbers[: 25 if rung == 0 else 9]
+                ]
+                for one in decided:
+                    view.leg_started(one.trial_id)
+                    view.trial(one.trial_id).take_row(evaluation(1, 1.2345, 1.2345).model_dump())
+                    view.trial(one.trial_id).state = "paused"
+                view.decided(RungDecided(stratum_label=label, cohort=cohort, decisions=tuple(decided)))
+            for number in numbers if cohort < 3 else ():
+                reason = "completed" if number < numbers[0] + 3 else "pruned"
+                view.closed(TrialClosed(trial_id=f"{label}/{number}", reason=reason, evidence="x"))
+        view.leg_started(f"{label}/75")
+    return view
+
+
+def test_page_of_200_trials_says_where_cohorts_rungs_and_trials_stand(tiny_study: MakeStudy) -> None:
+    view = halved_view(tiny_study)
+    for width, height in ((80, 24), (120, 40)):
+        console = Console(file=io.StringIO(), width=width, height=height)
+        console.print(render(view, console.size))
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        assert len(lines) <= height and max(map(len, lines)) <= width
+        assert sum("2.4690 ± 0.0100" in line for line in lines) == 2
+    page = "\n".join(lines)
+    assert page.count("25 > 9 > 3") == 2
+    assert "132 pruned, 18 completed" in page
+    assert "4 promoted, waiting for a worker" in page
+    assert "rung 2 of objective=masked_diffusion, cohort 4: 3 go on, 6 wait" in page
+    row = next(line for line in lines if line.startswith("objective=autoregressive")).split()
+    assert row[1:7] == ["75", "1", "24", "0", "100", "4"], "done, runs, wait, failed, of, cohort"
+
+
+def test_trial_says_whether_it_waits_at_a_rung_or_to_go_on(tiny_study: MakeStudy) -> None:
+    view = halved_view(tiny_study)
+    promoted, running, held = (view.trial(f"objective=autoregressive/{n}") for n in (76, 75, 99))
+    assert (promoted.standing, running.standing, held.standing) == ("promoted", "running past 2", "paused")
+    assert held.why == "rung 1 (epoch 5): 9 of 25 configurations go on; place 100"
 
 
 def test_loss_that_is_not_finite_is_never_the_best(tiny_study: MakeStudy) -> None:
