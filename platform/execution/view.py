@@ -260,8 +260,8 @@ class StudyView:
         if (stratum := self.strata.get(line.stratum_label)) is not None:
             stratum.cohorts.append(range(line.first, line.first + line.size))
 
-    def decided(self, line: RungDecided) -> None:
-        """Who goes on at a rung, and who waits there."""
+    def decided(self, line: RungDecided, *, quietly: bool = False) -> None:
+        """Who goes on at a rung, and who waits there; an event, unless it is an old one."""
         counts: Counter[tuple[int, str]] = Counter()
         for one in line.decisions:
             trial = self._trials[one.trial_id]
@@ -270,6 +270,8 @@ class StudyView:
                 trial.rung, trial.waits = one.rung + 1, ""
             else:
                 trial.waits = one.reason
+        if quietly:
+            return
         where = f"{line.stratum_label}, cohort {line.cohort + 1}" if line.stratum_label else "all strata"
         for rung in sorted({rung for rung, _ in counts}):
             words = ", ".join(f"{counts[rung, a]} {verb}" for a, verb in _ACTIONS.items() if counts[rung, a])
@@ -309,7 +311,7 @@ class StudyView:
         elif isinstance(line, CohortDrawn):
             self.drawn(line)
         elif isinstance(line, RungDecided):
-            self.decided(line)
+            self.decided(line, quietly=True)
         elif isinstance(line, StopRequested):
             self.stopping = line.evidence
         elif isinstance(line, StudyFinished):
