@@ -16,6 +16,11 @@ __all__ = ["StudyError", "mistakes_of", "shown"]
 _MAX_SHOWN_CHARACTERS = 80
 _MAX_MISTAKE_CHARACTERS = 600
 _MAX_LISTED = 20
+_ONE_METRIC = (
+    "trials are compared by val_bits_per_byte, which every trial reports, lower is better, and by no other metric: "
+    "remove it"
+)
+_NOT_SETTINGS = {"search.metric": _ONE_METRIC, "search.mode": _ONE_METRIC, "stopping.metric": _ONE_METRIC}
 
 
 class StudyError(CrossoverError):
@@ -53,6 +58,9 @@ def mistakes_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
         match item["type"]:
             case "extra_forbidden":
                 known = _field_names(model, location[:-1])
+                if why := _NOT_SETTINGS.get(path):
+                    found.append(f"{path} = {shown(item['input'])}: {why}")
+                    continue
                 found.append(f"{path}: no such field{near(str(location[-1]), known) or _listed(known)}")
             case "missing":
                 found.append(f"{path}: required and not set")

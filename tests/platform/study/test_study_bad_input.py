@@ -62,6 +62,7 @@ def test_document_that_is_no_mapping(document: Any, says: str) -> None:
         # names
         (("nam",), "x", "nam: no such field; did you mean name?"),
         (("search", "trails"), 4, "search.trails: no such field; did you mean trials?"),
+        (("search", "metric"), "accuracy", "search.metric = 'accuracy': trials are compared by val_bits_per_byte"),
         (("data", "tokens"), 4, "data.tokens: no such field; did you mean unique_tokens?"),
         (("stopping", "zzz"), 1, "it has rule, patience"),
         (("axes", "objective.name", "choise"), [1], "choise: no such field; did you mean choice?"),
