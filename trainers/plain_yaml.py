@@ -139,8 +139,9 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def represent_text(self, data: str) -> yaml.ScalarNode:
-        """Text; in double quotes where PyYAML would write a line break that it then reads as a space."""
+        """Text, its lines as lines; in double quotes where PyYAML would write a break that it then reads as a space."""
         style = '"' if any(mark in data for mark in ("\x85", "\u2028", "\u2029")) else None
+        style = style or ("|" if data.count("\n") > 1 else None)
         return self.represent_scalar(_TAG + "str", data, style=style)
 
 

@@ -33,6 +33,8 @@ COMMANDS = (
     "data make-task",
     "evaluate",
     "fit",
+    "k8s render",
+    "k8s lint",
 )
 
 

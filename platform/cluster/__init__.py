@@ -1,0 +1,1 @@
+"""Studies on a cluster: RayJobs for KubeRay, their checks, and what is asked of kubectl."""
