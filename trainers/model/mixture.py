@@ -131,7 +131,10 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (place_NK,) = ctx.saved_tensors
-        return _picked(gradients[0], place_NK).sum(1), None, None
+        first, *others = (gradients[0].index_select(0, place_N) for place_N in place_NK.unbind(1))
+        for other in others:
+            first = first + other
+        return first, None, None
 
 
 class _Summed(torch.autograd.Function):
@@ -140,7 +143,12 @@ class _Summed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y_RD: Tensor, weight_NK: Tensor, source_R: Tensor, place_NK: Tensor) -> Tensor:
         ctx.save_for_backward(y_RD, weight_NK, source_R, place_NK)
-        return (_picked(y_RD, place_NK) * weight_NK[:, :, None].to(y_RD.dtype)).sum(1)
+        weights = weight_NK.to(y_RD.dtype).unsqueeze(2).unbind(1)
+        first, *others = zip(place_NK.unbind(1), weights, strict=True)
+        sum_ND = y_RD.index_select(0, first[0]) * first[1]
+        for place_N, weight_N1 in others:
+            sum_ND = torch.addcmul(sum_ND, y_RD.index_select(0, place_N), weight_N1)
+        return sum_ND
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
@@ -148,10 +156,7 @@ class _Summed(torch.autograd.Function):
         gradient_ND = gradients[0].to(y_RD.dtype)
         weight_R = weight_NK.new_zeros(len(source_R)).scatter(0, place_NK.flatten(), weight_NK.flatten())
         dy_RD = gradient_ND.index_select(0, source_R) * weight_R[:, None].to(y_RD.dtype)
-        dweight_NK = (_picked(y_RD, place_NK) * gradient_ND[:, None, :]).sum(-1, dtype=torch.float32)
-        return dy_RD, dweight_NK.to(weight_NK.dtype), None, None
-
-
-def _picked(y_RD: Tensor, place_NK: Tensor) -> Tensor:
-    """y_NKD: the rows of each token."""
-    return y_RD.index_select(0, place_NK.flatten()).view(*place_NK.shape, -1)
+        products = [
+            (y_RD.index_select(0, place_N) * gradient_ND).sum(1, dtype=torch.float32) for place_N in place_NK.unbind(1)
+        ]
+        return dy_RD, torch.stack(products, dim=1).to(weight_NK.dtype), None, None

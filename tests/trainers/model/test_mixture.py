@@ -379,7 +379,7 @@ def test_bad_mixtures_name_value_rule_and_remedy(config: dict[str, Any], words: 
 def test_a_compiled_mixture_gives_the_same(kind: str) -> None:
     from crossover.trainers.device import _missing_for_compilation
 
-    if missing := _missing_for_compilation():
+    if missing := _missing_for_compilation(torch.device("cpu")):
         pytest.skip(missing)
     model, tokens = make_model(**KINDS[kind]), some_tokens(3)
     expected = model(tokens, causal=False)
