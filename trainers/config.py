@@ -179,7 +179,30 @@ class ModelConfig(Section):
 class ObjectiveConfig(Section):
     """What is learned."""
 
-    name: str = Field(description="A registered objective: autoregressive or masked_diffusion.")
+    name: str = Field(description="A registered objective: autoregressive, masked_diffusion or block_diffusion.")
+    noise_schedule: Literal["linear", "cosine", "polynomial"] = Field(
+        default="linear",
+        description="Diffusion: share masked at time t: t, cos(pi/2 (1 - t)), or t to the power of noise_power. The "
+        "bound is the same, its variance is not.",
+    )
+    noise_power: float = Field(default=2.0, gt=0, le=16, description="noise_schedule: polynomial: its power.")
+    loss_weight: Literal["elbo", "uniform"] = Field(
+        default="elbo",
+        description="Diffusion, in training only: the weights of the bound, or one weight for every masked token.",
+    )
+    time_sampling: Literal["stratified", "iid", "antithetic"] = Field(
+        default="stratified",
+        description="Diffusion: times of a step: one in each of as many strata as there are, each by itself, or in "
+        "pairs t and 1 - t.",
+    )
+    at_least_one_mask: bool = Field(
+        default=False, description="Diffusion, in training only: where no token of a sequence was masked, one is."
+    )
+    mask_fraction: Literal["nominal", "realised"] = Field(
+        default="nominal",
+        description="Diffusion, in training only: weights divide by the share that was to be masked, or that was.",
+    )
+    block_length: int = Field(default=16, gt=0, description="block_diffusion: tokens that are denoised together.")
 
 
 class OptimizerConfig(Section):
@@ -190,6 +213,15 @@ class OptimizerConfig(Section):
     )
     learning_rate: float = Field(default=1e-3, gt=0, le=1, description="Peak learning rate.")
     weight_decay: float = Field(default=0.1, ge=0, le=10, description="Decoupled weight decay of matrices.")
+    final_weight_decay: float | None = Field(
+        default=None,
+        ge=0,
+        le=10,
+        description="Where weight_decay goes over the run, by weight_decay_schedule; null: it stays.",
+    )
+    weight_decay_schedule: Literal["linear", "cosine"] = Field(
+        default="linear", description="final_weight_decay: how it gets there."
+    )
     beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the first moment.")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of the second moment.")
     gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
@@ -219,8 +251,37 @@ class RegularizationConfig(Section):
         lt=1,
         description="Mixtures: chance that a token cannot choose an expert; as many as it needs are left.",
     )
+    mlp_output_mask: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of tokens that get nothing from an MLP or mixture in training."
+    )
+    expert_output_mask: float = Field(
+        default=0.0, ge=0, lt=1, description="Mixtures: share of a token's chosen experts that give it nothing."
+    )
+    stochastic_depth: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of sequences that skip the last block in training; of earlier ones linearly less "
+        "(arXiv 1603.09382).",
+    )
     input_noise: float = Field(
-        default=0.0, ge=0, lt=1, description="autoregressive: share of input tokens replaced by the mask."
+        default=0.0, ge=0, lt=1, description="autoregressive: share of input tokens replaced in training."
+    )
+    input_noise_kind: Literal["mask", "random"] = Field(
+        default="mask", description="autoregressive: replaced by the mask token, or by a random one."
+    )
+    input_noise_rate: Literal["fixed", "uniform"] = Field(
+        default="fixed",
+        description="autoregressive: input_noise for every sequence, or for each its own, uniform from 0 to it.",
+    )
+    masked_input_loss: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="autoregressive: weight of the loss of a second pass whose input is masked (MIR, 2606.06888: 0.4).",
+    )
+    masked_input_ratio: float = Field(
+        default=0.5, gt=0, lt=1, description="masked_input_loss: each sequence masks a share uniform from 0 to this."
     )
 
 
@@ -314,19 +375,20 @@ class TrialConfig(Section):
 
     @model_validator(mode="after")
     def _nothing_set_is_ignored(self) -> Self:
-        if self.regularization.input_noise > 0 and self.objective.name != "autoregressive":
-            raise ValueError(
-                f"regularization.input_noise = {self.regularization.input_noise} is for the autoregressive objective "
-                f"only, and objective.name is {self.objective.name}: set it to 0, or give its axis "
-                "`when: {objective.name: autoregressive}`"
-            )
-        if self.regularization.expert_dropout > 0 and not (
-            self.model.is_mixture and self.model.dense_control == "none"
-        ):
-            raise ValueError(
-                f"regularization.expert_dropout = {self.regularization.expert_dropout} is for mixtures of experts, and "
-                "this model is dense: set it to 0, or give its axis a `when` that names the mixtures"
-            )
+        for name in ("input_noise", "masked_input_loss"):
+            value = getattr(self.regularization, name)
+            if value > 0 and self.objective.name != "autoregressive":
+                raise ValueError(
+                    f"regularization.{name} = {value} is for the autoregressive objective only, and objective.name is "
+                    f"{self.objective.name}: set it to 0, or give its axis `when: {{objective.name: autoregressive}}`"
+                )
+        for name in ("expert_dropout", "expert_output_mask"):
+            value = getattr(self.regularization, name)
+            if value > 0 and not (self.model.is_mixture and self.model.dense_control == "none"):
+                raise ValueError(
+                    f"regularization.{name} = {value} is for mixtures of experts, and this model is dense: set it to "
+                    "0, or give its axis a `when` that names the mixtures"
+                )
         return self
 
 

@@ -35,7 +35,51 @@ def _scores_a_bound(config: TrialConfig) -> bool:
     return get(config.objective.name).is_bound
 
 
+def _objective_reads(name: str) -> Callable[[TrialConfig], bool]:
+    def reads(config: TrialConfig) -> bool:
+        from crossover.trainers.objectives import get  # loads torch
+
+        return name in get(config.objective.name).settings
+
+    return reads
+
+
+def _trains_experts(config: TrialConfig) -> bool:
+    return config.model.is_mixture and config.model.dense_control == "none"
+
+
+_OF_DIFFUSION = ("noise_schedule", "loss_weight", "time_sampling", "at_least_one_mask", "mask_fraction")
+
 EFFECTS = (
+    *(Effect(f"objective.{n}", "is for diffusion objectives", _objective_reads(n)) for n in _OF_DIFFUSION),
+    Effect("objective.block_length", "is for objective.name: block_diffusion", _objective_reads("block_length")),
+    Effect(
+        "objective.noise_power",
+        "is for objective.noise_schedule: polynomial",
+        lambda c: c.objective.noise_schedule == "polynomial",
+    ),
+    *(
+        Effect(f"regularization.{n}", "is for regularization.input_noise", lambda c: c.regularization.input_noise > 0)
+        for n in ("input_noise_kind", "input_noise_rate")
+    ),
+    Effect(
+        "regularization.masked_input_ratio",
+        "is for regularization.masked_input_loss",
+        lambda c: c.regularization.masked_input_loss > 0,
+    ),
+    Effect(
+        "optimizer.weight_decay_schedule",
+        "is for optimizer.final_weight_decay",
+        lambda c: c.optimizer.final_weight_decay is not None,
+    ),
+    Effect(
+        "model.bias_rate", "is for model.balancing: bias", lambda c: _trains_experts(c) and c.model.balancing == "bias"
+    ),
+    Effect(
+        "model.balance_loss",
+        "is for mixtures that are balanced by a loss",
+        lambda c: _trains_experts(c) and c.model.balancing in (None, "loss") and c.model.routing == "token_choice",
+    ),
     Effect("schedule.decay_fraction", "is for schedule.name: wsd", lambda c: c.schedule.name == "wsd"),
     Effect("schedule.final_fraction", "is for schedule.name: cosine or wsd", lambda c: c.schedule.name != "constant"),
     Effect("evaluation.masks_per_window", "is for objectives scored by a bound", _scores_a_bound),

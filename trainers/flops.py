@@ -43,11 +43,11 @@ def training_flops_per_token(shape: ModelShape, objective: Objective, sequence_l
 
     Args:
         shape: The model.
-        objective: Says whether attention is causal and how many logits are computed.
+        objective: Says how many passes, inputs, keys and logits a token takes.
         sequence_length: Tokens L of a full sequence.
     """
-    forward = _forward_flops(shape, objective.causal, sequence_length, objective.training_head_fraction)
-    return (1 + _BACKWARD) * forward
+    forward = _forward_flops(shape, objective, sequence_length, objective.training_head_fraction)
+    return (1 + _BACKWARD) * objective.training_passes * forward
 
 
 def training_flops_6nd(shape: ModelShape, num_tokens: int) -> float:
@@ -60,13 +60,13 @@ def evaluation_flops(shape: ModelShape, objective: Objective, num_tokens_W: NDAr
 
     Args:
         shape: The model.
-        objective: Says how many passes and logits a window takes.
+        objective: Says how many passes, inputs, keys and logits a window takes.
         num_tokens_W: Tokens of each window.
         num_masks: Monte-Carlo masks a window, for bounds.
     """
     lengths, counts = np.unique(num_tokens_W, return_counts=True)
     once = sum(
-        count * length * _forward_flops(shape, objective.causal, length, objective.evaluation_head_fraction(length))
+        count * length * _forward_flops(shape, objective, length, objective.evaluation_head_fraction(length))
         for length, count in zip(lengths.tolist(), counts.tolist(), strict=True)
     )
     return float(objective.evaluation_passes(num_masks) * once)
@@ -90,12 +90,11 @@ def mfu(flops_per_token: float, tokens_per_second: float, peak_flops: float | No
     return None if peak_flops is None else flops_per_token * tokens_per_second / peak_flops
 
 
-def _forward_flops(shape: ModelShape, causal: bool, length: int, head_fraction: float) -> float:
+def _forward_flops(shape: ModelShape, objective: Objective, length: int, head_fraction: float) -> float:
     """FLOPs a token of one forward pass over a sequence of that length."""
-    num_keys = (length + 1) / 2 if causal else length
     matrices = 2 * (shape.num_params_blocks_active + _chosen_beyond_average(shape, length))
-    attention = 4 * shape.num_layers * shape.width * num_keys  # scores, and the weighted sum of values
-    return matrices + attention + head_fraction * 2 * shape.num_params_head
+    attention = 4 * shape.num_layers * shape.width * objective.keys_per_input(length)  # scores, and sums of values
+    return objective.inputs_per_token * (matrices + attention) + head_fraction * 2 * shape.num_params_head
 
 
 def _chosen_beyond_average(shape: ModelShape, length: int) -> float:

@@ -35,6 +35,22 @@ _CAME_LATER: dict[str, Any] = {
     "model.router_z_loss": 1e-3,
     "model.dense_control": "none",
     "regularization.expert_dropout": 0.0,
+    "regularization.mlp_output_mask": 0.0,
+    "regularization.expert_output_mask": 0.0,
+    "regularization.stochastic_depth": 0.0,
+    "regularization.input_noise_kind": "mask",
+    "regularization.input_noise_rate": "fixed",
+    "regularization.masked_input_loss": 0.0,
+    "regularization.masked_input_ratio": 0.5,
+    "optimizer.final_weight_decay": None,
+    "optimizer.weight_decay_schedule": "linear",
+    "objective.noise_schedule": "linear",
+    "objective.noise_power": 2.0,
+    "objective.loss_weight": "elbo",
+    "objective.time_sampling": "stratified",
+    "objective.at_least_one_mask": False,
+    "objective.mask_fraction": "nominal",
+    "objective.block_length": 16,
 }
 
 

@@ -31,7 +31,7 @@ from crossover.trainers.record_writer import RecordWriter, open_record
 from crossover.trainers.routing_report import RoutingReport, routing_report
 from crossover.trainers.rows import Evaluation, TrialEnd
 from crossover.trainers.run import Progress, Run, StopRequest
-from crossover.trainers.schedule import learning_rate
+from crossover.trainers.schedule import learning_rate, weight_decay
 from crossover.trainers.shards import SavedTensors
 from crossover.trainers.training_state import TrainingState, derived_seed, new_state
 from crossover.trainers.trial_setup import TrialSetup, open_setup, window_facts
@@ -93,7 +93,7 @@ def train_step(setup: TrialSetup, state: TrainingState) -> None:
         state.nats += nats.detach()
     state.grad_norm = clip_gradients(state.model, config.optimizer.gradient_clip)
     state.learning_rate = learning_rate(step, setup.num_steps, config.schedule, config.optimizer.learning_rate)
-    state.optimizer.step(state.learning_rate)
+    state.optimizer.step(state.learning_rate, weight_decay(step, setup.num_steps, config.optimizer))
     state.optimizer.zero_grad()
     state.averages.update(step + 1)
     state.rebalance_experts(setup.world)
@@ -112,10 +112,11 @@ def _forward(setup: TrialSetup, state: TrainingState, batch: Batch, rows: slice)
     noise = torch.Generator().manual_seed(derived_seed(seed, "noise", step))
     torch.manual_seed(derived_seed(seed, "dropout" if rows.start == 0 else f"dropout from row {rows.start}", step))
     with setup.runtime.autocast(), observed_routing(state.model) as routing:
-        nats = setup.objective.training_loss(state.model, batch, noise, rows).nats
+        loss = setup.objective.training_loss(state.model, batch, noise, rows)
     if (counts := routing.counts) is not None:
         state.expert_counts = counts if state.expert_counts is None else state.expert_counts + counts
-    return nats if routing.loss is None else nats + routing.loss, nats
+    auxiliary = [term for term in (loss.auxiliary_nats, routing.loss) if term is not None]
+    return sum(auxiliary, loss.nats), loss.nats
 
 
 def _checked_setup(config: TrialConfig, world: World) -> TrialSetup:

@@ -38,11 +38,18 @@ class TrainingOptimizer:
         self._optimizers = dict(optimizers)
         self._name_of: dict[Tensor, str] = {parameter: name for name, parameter in parameters.items()}
 
-    def step(self, learning_rate: float) -> None:
-        """Update the weights at this learning rate; non-finite gradients make non-finite weights, as they should."""
+    def step(self, learning_rate: float, weight_decay: float | None = None) -> None:
+        """Update the weights; non-finite gradients make non-finite weights, as they should.
+
+        Args:
+            learning_rate: of this update.
+            weight_decay: of the matrices in this update; None: as it was.
+        """
         for optimizer in self._optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
+                if weight_decay is not None and group["params"][0].ndim >= 2:
+                    group["weight_decay"] = weight_decay
             optimizer.step()
 
     def zero_grad(self) -> None:

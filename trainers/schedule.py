@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-from crossover.trainers.config import EvaluationConfig, ScheduleConfig
+from crossover.trainers.config import EvaluationConfig, OptimizerConfig, ScheduleConfig
 
-__all__ = ["evaluation_steps", "learning_rate", "num_training_steps"]
+__all__ = ["evaluation_steps", "learning_rate", "num_training_steps", "weight_decay"]
 
 
 def num_training_steps(config: ScheduleConfig, num_sequences: int) -> int:
@@ -51,6 +51,23 @@ def learning_rate(step: int, num_steps: int, config: ScheduleConfig, peak: float
     done = (step - begin) / (num_steps - begin)
     left = 1 - done if config.name == "wsd" else (1 + math.cos(math.pi * done)) / 2
     return peak * (config.final_fraction + (1 - config.final_fraction) * left)
+
+
+def weight_decay(step: int, num_steps: int, config: OptimizerConfig) -> float:
+    """Weight decay of the update that follows `step` updates, from the first value to the last over all updates.
+
+    Args:
+        step: updates done so far, from 0 to `num_steps - 1`.
+        num_steps: updates of the whole run.
+        config: both values, and the way between them.
+    """
+    first, last = config.weight_decay, config.final_weight_decay
+    if last is None:
+        return first
+    done = step / max(num_steps - 1, 1)
+    if config.weight_decay_schedule == "cosine":
+        done = (1 - math.cos(math.pi * done)) / 2
+    return first + (last - first) * done
 
 
 def evaluation_steps(config: EvaluationConfig, steps_per_epoch: float, num_steps: int) -> tuple[int, ...]:

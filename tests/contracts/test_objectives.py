@@ -210,7 +210,7 @@ class TestRegistry:
     def test_settings_reach_their_objective(self) -> None:
         built = objectives.build(config_of("autoregressive", **{"regularization.input_noise": 0.25}), BYTES)
         assert isinstance(built, objectives.autoregressive.Autoregressive)
-        assert built.input_noise == 0.25
+        assert built.noise.share == 0.25
         assert (built.begin, built.mask) == (BYTES.begin, BYTES.mask)
 
     def test_a_new_objective_needs_one_registration(self, monkeypatch: pytest.MonkeyPatch) -> None:

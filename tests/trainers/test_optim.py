@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from crossover.trainers.config import OptimizerConfig
 from crossover.trainers.errors import ConfigError, RecordError
 from crossover.trainers.optim import TrainingOptimizer, build_optimizer, clip_gradients
+from crossover.trainers.stacked_muon import StackedMuon
 
 LEARNING_RATE = 0.01
 
@@ -215,3 +216,35 @@ def test_gradient_that_is_not_finite_shows_in_the_norm() -> None:
     model.weight.grad = torch.tensor([[float("nan"), 0.0]])
     model.bias.grad = torch.tensor([4.0])
     assert clip_gradients(model, 1.0).isnan()
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_weight_decay_of_a_step_is_that_of_matrices(name: str) -> None:
+    """With no gradient a step only decays."""
+    model = model_of()
+    optimizer = build_optimizer(model, OptimizerConfig(name=name, weight_decay=0.0))
+    for decay in (0.5, 2.0):
+        before = parameters(model)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step(0.1, decay)
+        for key, parameter in model.named_parameters():
+            factor = 1 - 0.1 * decay if parameter.ndim == 2 else 1.0
+            torch.testing.assert_close(parameter.detach(), factor * before[key], msg=key)
+
+
+def test_muon_of_a_stack_is_that_of_each_of_its_matrices() -> None:
+    make = torch.Generator().manual_seed(0)
+    stack = nn.Parameter(torch.randn(3, 12, 20, generator=make))
+    single = [nn.Parameter(matrix.clone()) for matrix in stack.detach()]
+    settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.95}
+    found = StackedMuon([stack], **settings)
+    expected = torch.optim.Muon(single, adjust_lr_fn="match_rms_adamw", **settings)
+    for _ in range(3):
+        stack.grad = torch.randn(stack.shape, generator=make)
+        for matrix, gradient in zip(single, stack.grad, strict=True):
+            matrix.grad = gradient.clone()
+        found.step()
+        expected.step()
+    for matrix, other in zip(stack, single, strict=True):
+        torch.testing.assert_close(matrix, other, rtol=2e-2, atol=2e-3)

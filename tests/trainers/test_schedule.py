@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossover.trainers.config import EvaluationConfig, ScheduleConfig
-from crossover.trainers.schedule import evaluation_steps, learning_rate, num_training_steps
+from crossover.trainers.config import EvaluationConfig, OptimizerConfig, ScheduleConfig
+from crossover.trainers.schedule import evaluation_steps, learning_rate, num_training_steps, weight_decay
 
 PEAK = 3e-3
 
@@ -116,3 +116,19 @@ def test_evaluation_steps_increase_and_each_is_the_nearest_to_a_point_of_the_gri
         exponent = math.log(step / (first_epoch * steps_per_epoch), ratio)
         near = [first_epoch * ratio**i * steps_per_epoch for i in (math.floor(exponent), math.ceil(exponent))]
         assert min(abs(step - point) for point in near) <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize(("name", "middle"), [("linear", 1.65), ("cosine", 1.65)])
+def test_weight_decay_goes_from_its_first_to_its_last_value(name: str, middle: float) -> None:
+    config = OptimizerConfig(weight_decay=0.1, final_weight_decay=3.2, weight_decay_schedule=name)
+    found = [weight_decay(step, 101, config) for step in range(101)]
+    assert found[0] == 0.1
+    assert found[-1] == pytest.approx(3.2)
+    assert found[50] == pytest.approx(middle)
+    assert found == sorted(found)
+    assert (found[10] - 0.1 < 0.1) == (name == "cosine")
+
+
+def test_weight_decay_stays_by_default() -> None:
+    assert {weight_decay(step, 7, OptimizerConfig(weight_decay=0.8)) for step in range(7)} == {0.8}
+    assert weight_decay(0, 1, OptimizerConfig(weight_decay=0.8, final_weight_decay=0.2)) == 0.8

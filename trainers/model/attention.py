@@ -29,7 +29,7 @@ _CACHED_SCORES = 1 << 20  # a thread
 
 
 def attend(
-    q_BHLC: Tensor, k_BHLC: Tensor, v_BHLC: Tensor, mask_B11L: Tensor | None, *, causal: bool, dropout: float
+    q_BHLC: Tensor, k_BHLC: Tensor, v_BHLC: Tensor, mask_B1LL: Tensor | None, *, causal: bool, dropout: float
 ) -> Tensor:
     """Weighted sums of values [B, H, L, C], in the type of the values.
 
@@ -37,12 +37,12 @@ def attend(
         q_BHLC: Queries.
         k_BHLC: Keys; fewer heads are shared by groups of queries.
         v_BHLC: Values.
-        mask_B11L: True at positions that are seen; None: all.
+        mask_B1LL: True at positions that are seen, by all or by each; None: all.
         causal: Whether a position sees only itself and what is before it; with no mask.
         dropout: Of the weights.
     """
     kind, dtype, length = q_BHLC.device.type, v_BHLC.dtype, q_BHLC.shape[2]
-    grouped, is_plain = q_BHLC.shape[1] != k_BHLC.shape[1], mask_B11L is None and dropout == 0
+    grouped, is_plain = q_BHLC.shape[1] != k_BHLC.shape[1], mask_B1LL is None and dropout == 0
     with torch.autocast(kind, enabled=False):
         if kind == "cpu" and dtype == torch.bfloat16 and torch.is_grad_enabled() and length < _VERY_LONG:
             if length >= _LONG and is_plain and not grouped:
@@ -52,7 +52,7 @@ def attend(
             q_BHLC.to(dtype),
             k_BHLC.to(dtype),
             v_BHLC.to(dtype),
-            attn_mask=mask_B11L,
+            attn_mask=mask_B1LL,
             dropout_p=dropout,
             is_causal=causal,
             enable_gqa=grouped,

@@ -39,6 +39,7 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         num_experts, hidden = mixture.num_experts, mixture.expert_width
         self.dropout = regularization.mlp_dropout
+        self.output_mask = regularization.expert_output_mask
         self.router = Router(width, mixture, regularization.expert_dropout)
         self.gate = nn.Parameter(torch.empty(num_experts, hidden, width))
         self.up = nn.Parameter(torch.empty(num_experts, hidden, width))
@@ -53,6 +54,8 @@ class MixtureOfExperts(nn.Module):
             valid_BL: False where padded; None: nothing is.
         """
         choice, routed = self.router(x_BLD, valid_BL)
+        if self.training and self.output_mask > 0:
+            choice = type(choice)(choice[0], functional.dropout(choice[1], self.output_mask))
         low_ND = lowered(x_BLD).flatten(0, 1)
         by = self._chosen_by_tokens if isinstance(choice, TokenChoice) else self._chosen_by_experts
         added_BLD = by(low_ND, choice).view_as(x_BLD)

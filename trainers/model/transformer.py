@@ -46,10 +46,7 @@ class Transformer(nn.Module):
         self.embedding_dropout = regularization.embedding_dropout
         self.routing_log: RoutingLog | None = None
         self.embedding = nn.Embedding(shape.num_input_tokens, shape.width)
-        self.blocks = nn.ModuleList(
-            Block(shape, regularization, layer >= shape.num_layers - shape.num_mixtures)
-            for layer in range(shape.num_layers)
-        )
+        self.blocks = nn.ModuleList(Block(shape, regularization, layer) for layer in range(shape.num_layers))
         self.norm = RMSNorm(shape.width)
         self.head = None if shape.tie_embeddings else nn.Linear(shape.width, shape.num_output_tokens, bias=False)
         self._initialize()
@@ -68,7 +65,15 @@ class Transformer(nn.Module):
         """All that a trained model consists of, by name: parameters, and the buffers by which routers are balanced."""
         return dict(self.named_parameters()) | dict(self.named_buffers())
 
-    def hidden(self, tokens_BL: Tensor, *, causal: bool, valid_BL: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens_BL: Tensor,
+        *,
+        causal: bool,
+        valid_BL: Tensor | None = None,
+        visible_LL: Tensor | None = None,
+        positions_L: Tensor | None = None,
+    ) -> Tensor:
         """Normalized hidden states.
 
         Args:
@@ -76,16 +81,22 @@ class Transformer(nn.Module):
             causal: Whether a position sees only itself and what is before it.
             valid_BL: False where padded; None: nothing is padded. A causal mask hides padding from attention already,
                 but routers count what they see. States of padded positions mean nothing.
+            visible_LL: True where a position (a row) may see another; None: all, or what is before it.
+            positions_L: Place of each position in its sequence, below L; None: as they come.
 
         Returns:
             h_BLD: float32.
         """
         rotation_LC2 = _rotation(tokens_BL.shape[1], self.shape.head_width, self.shape.rope_base, tokens_BL.device)
-        mask_B11L = None if causal or valid_BL is None else valid_BL[:, None, None, :]
+        if positions_L is not None:
+            rotation_LC2 = rotation_LC2[positions_L]
+        mask_B1LL = None if causal or valid_BL is None else valid_BL[:, None, None, :]
+        if visible_LL is not None:
+            mask_B1LL = visible_LL[None, None] if mask_B1LL is None else visible_LL & mask_B1LL
         x_BLD = functional.dropout(self.embedding(tokens_BL).float(), self.embedding_dropout, self.training)
         routed = []
         for block in self.blocks:
-            x_BLD, routed_here = block(x_BLD, rotation_LC2, mask_B11L, valid_BL, causal)
+            x_BLD, routed_here = block(x_BLD, rotation_LC2, mask_B1LL, valid_BL, causal)
             routed.append(routed_here)
         if self.routing_log is not None:
             self.routing_log.passes.append([each for each in routed if each is not None])
@@ -127,29 +138,39 @@ class Transformer(nn.Module):
 class Block(nn.Module):
     """Attention, then SwiGLU or a mixture of experts, each added to the residual stream."""
 
-    def __init__(self, shape: ModelShape, regularization: RegularizationConfig, has_experts: bool = False) -> None:
+    def __init__(self, shape: ModelShape, regularization: RegularizationConfig, layer: int) -> None:
         super().__init__()
         self.dropout = regularization.dropout
+        self.mlp_output_mask = regularization.mlp_output_mask
+        self.skipped = regularization.stochastic_depth * (layer + 1) / shape.num_layers
         self.attention_norm = RMSNorm(shape.width)
         self.attention = Attention(shape, regularization.attention_dropout)
         self.mlp_norm = RMSNorm(shape.width)
         self.mlp: SwiGLU | MixtureOfExperts
-        if has_experts and shape.mixture is not None:
+        if shape.mixture is not None and layer >= shape.mixture.first_dense_layers:
             self.mlp = MixtureOfExperts(shape.width, shape.mixture, regularization)
         else:
             self.mlp = SwiGLU(shape.width, shape.mlp_width, regularization.mlp_dropout)
 
     def forward(
-        self, x_BLD: Tensor, rotation_LC2: Tensor, mask_B11L: Tensor | None, valid_BL: Tensor | None, causal: bool
+        self, x_BLD: Tensor, rotation_LC2: Tensor, mask_B1LL: Tensor | None, valid_BL: Tensor | None, causal: bool
     ) -> tuple[Tensor, Routed | None]:
-        added_BLD = self.attention(self.attention_norm(x_BLD), rotation_LC2, mask_B11L, causal)
-        x_BLD = x_BLD + functional.dropout(added_BLD, self.dropout, self.training)
+        kept_B11 = self._whole(x_BLD[:, :1, :1], self.skipped)
+        added_BLD = self.attention(self.attention_norm(x_BLD), rotation_LC2, mask_B1LL, causal)
+        x_BLD = x_BLD + _times(functional.dropout(added_BLD, self.dropout, self.training), kept_B11)
         routed = None
         if isinstance(self.mlp, MixtureOfExperts):
             added_BLD, routed = self.mlp(self.mlp_norm(x_BLD), valid_BL)
         else:
             added_BLD = self.mlp(self.mlp_norm(x_BLD))
-        return x_BLD + functional.dropout(added_BLD, self.dropout, self.training), routed
+        added_BLD = _times(added_BLD, self._whole(x_BLD[:, :, :1], self.mlp_output_mask))
+        return x_BLD + _times(functional.dropout(added_BLD, self.dropout, self.training), kept_B11), routed
+
+    def _whole(self, like: Tensor, share: float) -> Tensor | None:
+        """0 for this share of sequences or tokens, and for the others what makes up for it; None: all stay."""
+        if share == 0 or not self.training:
+            return None
+        return functional.dropout(torch.ones_like(like), share)
 
 
 class Attention(nn.Module):
@@ -167,7 +188,7 @@ class Attention(nn.Module):
         self.key_norm = RMSNorm(shape.head_width)
         self.out = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, x_BLD: Tensor, rotation_LC2: Tensor, mask_B11L: Tensor | None, causal: bool) -> Tensor:
+    def forward(self, x_BLD: Tensor, rotation_LC2: Tensor, mask_B1LL: Tensor | None, causal: bool) -> Tensor:
         x_BLD = lowered(x_BLD)
         q_BLHC, k_BLKC, v_BLKC = (
             project(x_BLD).unflatten(-1, (-1, self.head_width)) for project in (self.query, self.key, self.value)
@@ -176,12 +197,16 @@ class Attention(nn.Module):
             _rotate(self.query_norm(q_BLHC), rotation_LC2).transpose(1, 2),
             _rotate(self.key_norm(k_BLKC), rotation_LC2).transpose(1, 2),
             v_BLKC.transpose(1, 2),
-            mask_B11L,
+            mask_B1LL,
             causal=causal,
             dropout=self.dropout if self.training else 0.0,
         )
         added_BLD: Tensor = self.out(y_BHLC.transpose(1, 2).flatten(2))
         return added_BLD
+
+
+def _times(added_BLD: Tensor, kept: Tensor | None) -> Tensor:
+    return added_BLD if kept is None else added_BLD * kept.to(added_BLD.dtype)
 
 
 def _rotation(length: int, head_width: int, base: float, device: torch.device) -> Tensor:

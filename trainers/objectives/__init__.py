@@ -1,6 +1,6 @@
 """What is learned: one file an objective, entered into the registry by its import here."""
 
-from crossover.trainers.objectives import autoregressive, masked_diffusion
+from crossover.trainers.objectives import autoregressive, block_diffusion, masked_diffusion
 from crossover.trainers.objectives.base import (
     LanguageModel,
     LossSum,
@@ -18,6 +18,7 @@ __all__ = [
     "Objective",
     "WindowNats",
     "autoregressive",
+    "block_diffusion",
     "build",
     "get",
     "masked_diffusion",

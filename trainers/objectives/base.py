@@ -53,7 +53,15 @@ class LanguageModel(Protocol):
     def device(self) -> torch.device:
         """Where tokens are to be."""
 
-    def hidden(self, tokens_BL: Tensor, *, causal: bool, valid_BL: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens_BL: Tensor,
+        *,
+        causal: bool,
+        valid_BL: Tensor | None = None,
+        visible_LL: Tensor | None = None,
+        positions_L: Tensor | None = None,
+    ) -> Tensor:
         """Hidden states h_BLD of input tokens."""
 
     def nats(self, h_ND: Tensor, tokens_N: Tensor) -> Tensor:
@@ -73,10 +81,12 @@ class LossSum:
     Attributes:
         nats: Scalar float32 with gradient, the sum over the rows that were computed.
         num_tokens: Valid tokens of these rows.
+        auxiliary_nats: What is minimized beside `nats` and not reported, weighted; None: nothing.
     """
 
     nats: Tensor
     num_tokens: int
+    auxiliary_nats: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -101,12 +111,14 @@ class Objective(ABC):
         causal: Whether attention is causal.
         sees_everything: Whether every position may know of every input token.
         is_bound: Whether `window_nats` estimates an upper bound (ELBO), not the exact NLL.
+        settings: Names in the objective's section of a configuration that it reads.
     """
 
     name: ClassVar[str]
     causal: ClassVar[bool]
     sees_everything: ClassVar[bool]
     is_bound: ClassVar[bool]
+    settings: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod
@@ -158,6 +170,20 @@ class Objective(ABC):
             given_W: Leading tokens of each window that are only read: the cost is that of what follows them, given
                 them, at least one token. None: nothing is given.
         """
+
+    @property
+    def training_passes(self) -> int:
+        """Forward and backward passes of a training step over its tokens."""
+        return 1
+
+    @property
+    def inputs_per_token(self) -> float:
+        """Positions that a pass computes for each token of a sequence."""
+        return 1.0
+
+    def keys_per_input(self, length: int) -> float:
+        """Positions that each of them attends to, on average over a sequence of that length."""
+        return (length + 1) / 2 if self.causal else length
 
     @property
     @abstractmethod

@@ -1,9 +1,9 @@
-"""Masked (absorbing) diffusion with the linear schedule: a bound on the likelihood, and what is trained.
+"""Masked (absorbing) diffusion: a bound on the likelihood, and what is trained.
 
-Training masks each token with probability t and weighs by 1/t (arXiv 2406.07524, 2502.09992). The times of a step are
-stratified over its global batch by one draw (arXiv 2107.00630, appendix I.1), which takes away most of the variance
-that t adds. Evaluation uses the same bound in its exact-k form (arXiv 2110.02037, 2406.03736; LLaDA's estimator,
-2502.09992 eq. 6): for a window of n tokens
+By default training masks each token with probability t and weighs by 1/t (arXiv 2406.07524, 2502.09992), with times
+that are stratified over the global batch, which takes away most of the variance that t adds; `noise.py` has the others.
+Evaluation, whatever was trained, uses the same bound in its exact-k form (arXiv 2110.02037, 2406.03736; LLaDA's
+estimator, 2502.09992 eq. 6): for a window of n tokens
 
     -log p(x) <= E_{k ~ U{1..n}} E_{|S| = k} (n/k) sum_{i in S} -log p(x_i | x outside of S)
 
@@ -29,6 +29,7 @@ from crossover.trainers.objectives.base import (
     scored_places,
     to_device,
 )
+from crossover.trainers.objectives.noise import TrainingNoise
 from crossover.trainers.objectives.passes import ForwardPass, forward_passes
 
 if TYPE_CHECKING:
@@ -39,11 +40,10 @@ if TYPE_CHECKING:
     from crossover.trainers.config import TrialConfig
     from crossover.trainers.data import Batch, Vocabulary, Windows
 
-__all__ = ["MaskedDiffusion", "masked_counts", "training_times"]
+__all__ = ["MASK_STREAM", "MaskedDiffusion", "masked_counts"]
 
-_FLOOR = 1e-3  # smallest t in training: bounds the weight 1/t; as in SMDM, LLaDA and arXiv 2507.15857
 _GOLDEN = (5**0.5 - 1) / 2
-_MASK_STREAM = 0x6D61736B  # keeps the masks' random numbers apart from others drawn with the same seed
+MASK_STREAM = 0x6D61736B  # keeps the masks' random numbers apart from others drawn with the same seed
 
 
 @register
@@ -52,6 +52,7 @@ class MaskedDiffusion(Objective):
 
     Args:
         mask: Id of the mask token.
+        noise: What training hides.
     """
 
     name: ClassVar[str] = "masked_diffusion"
@@ -59,24 +60,33 @@ class MaskedDiffusion(Objective):
     sees_everything: ClassVar[bool] = True
     is_bound: ClassVar[bool] = True
 
-    def __init__(self, *, mask: int) -> None:
+    settings: ClassVar[tuple[str, ...]] = (
+        "noise_schedule",
+        "noise_power",
+        "loss_weight",
+        "time_sampling",
+        "at_least_one_mask",
+        "mask_fraction",
+    )
+
+    def __init__(self, *, mask: int, noise: TrainingNoise | None = None) -> None:
         self.mask = mask
+        self.noise = noise or TrainingNoise()
 
     @classmethod
     def from_config(cls, config: TrialConfig, vocabulary: Vocabulary) -> Self:
-        """It has no settings."""
-        return cls(mask=vocabulary.mask)
+        """With the configuration's noise."""
+        return cls(mask=vocabulary.mask, noise=TrainingNoise.from_config(config.objective))
 
     def training_loss(
         self, model: LanguageModel, batch: Batch, generator: torch.Generator, rows: slice | None = None
     ) -> LossSum:
-        """Sum over masked tokens of -log p / t, an estimate of the bound (but for t below its floor)."""
+        """Weighted nats of masked tokens, by default an estimate of the bound (but for t below its floor)."""
         rows = rows or slice(None)
-        t_B1 = training_times(len(batch.tokens_BL), generator)[:, None]
-        masked_BL = (torch.rand(batch.tokens_BL.shape, generator=generator) < t_B1) & batch.valid_BL
-        tokens_BL, valid_BL, masked_BL = batch.tokens_BL[rows], batch.valid_BL[rows], masked_BL[rows]
+        noise = self.noise.draw(batch.valid_BL, generator)
+        tokens_BL, valid_BL, masked_BL = batch.tokens_BL[rows], batch.valid_BL[rows], noise.masked_BL[rows]
         states = self._masked_states(model, tokens_BL, valid_BL, masked_BL)
-        scale_N = t_B1.reciprocal()[rows].expand_as(masked_BL)[masked_BL]
+        scale_N = noise.weight_BL[rows][masked_BL]
         return LossSum(model.nats_sum(*states, to_device(scale_N, model.device)), int(valid_BL.sum()))
 
     def window_nats(
@@ -94,7 +104,7 @@ class MaskedDiffusion(Objective):
         """One estimate of the bound for each window and mask; see the module for the estimator."""
         num_tokens_W = windows.num_tokens_W if given_W is None else windows.num_tokens_W - given_W
         hideable_WL = scored_places(windows, given_W)
-        random = np.random.default_rng([seed, _MASK_STREAM])
+        random = np.random.default_rng([seed, MASK_STREAM])
         k_WM = masked_counts(num_tokens_W, num_masks, random.random())
         nats_R = np.zeros(k_WM.size)
         passes = forward_passes(k_WM.size, batch_size, rank, world_size)
@@ -108,8 +118,8 @@ class MaskedDiffusion(Objective):
 
     @property
     def training_head_fraction(self) -> float:
-        """E[t]: logits are computed at masked positions only."""
-        return (1 + _FLOOR) / 2
+        """Logits are computed at masked positions only."""
+        return self.noise.mean_share
 
     def evaluation_head_fraction(self, num_tokens: int) -> float:
         """E[k] / n."""
@@ -125,13 +135,6 @@ class MaskedDiffusion(Objective):
         inputs_BL = to_device(tokens_BL.masked_fill(masked_BL, self.mask), model.device)
         attended_BL = None if valid_BL.all() else to_device(valid_BL, model.device)
         return chosen_states(model.hidden(inputs_BL, causal=False, valid_BL=attended_BL), tokens_BL, masked_BL)
-
-
-def training_times(batch_size: int, generator: torch.Generator) -> Tensor:
-    """One t of [1e-3, 1) a sequence [B], one in each of B equal strata, all shifted by one draw, in random order."""
-    shift = torch.rand((), generator=generator)
-    stratum_B = torch.randperm(batch_size, generator=generator)
-    return _FLOOR + (1 - _FLOOR) * (stratum_B + shift) / batch_size
 
 
 def masked_counts(num_tokens_W: NDArray[np.int64], num_masks: int, shift: float) -> NDArray[np.int64]:

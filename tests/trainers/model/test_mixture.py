@@ -389,3 +389,15 @@ def test_a_compiled_mixture_gives_the_same(kind: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     found.square().sum().backward()
     assert all(p.grad is not None and math.isfinite(p.grad.sum()) for p in mixture_in(model).parameters())
+
+
+@pytest.mark.parametrize("kind", ["softmax", "expert-choice"])
+def test_masked_expert_outputs_take_whole_experts_from_tokens(kind: str) -> None:
+    model = make_model(regularization=RegularizationConfig(expert_output_mask=0.5), **KINDS[kind])
+    mixture, x_BLD = mixture_in(model), torch.randn(200, LENGTH, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        plain, masked = mixture(x_BLD, None)[0], mixture.train()(x_BLD, None)[0]
+    lost = (masked.abs().amax(-1) < 1e-6) & (plain.abs().amax(-1) > 1e-6)
+    assert 0.1 < lost.float().mean().item() < 0.5
+    if kind == "softmax":
+        assert lost.float().mean().item() == pytest.approx(0.25, abs=0.03), "both of two experts"

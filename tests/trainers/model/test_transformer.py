@@ -254,3 +254,35 @@ def test_compiled_blocks_agree(causal: bool) -> None:
         ]
         for expected, found in zip(*gradients, strict=True):
             assert (found - expected).norm() < 0.05 * expected.norm()
+
+
+def test_stochastic_depth_skips_whole_sequences_and_the_last_block_most() -> None:
+    model, tokens = make_model(regularization=RegularizationConfig(stochastic_depth=0.5)), some_tokens(2000, 2)
+    same: list[Tensor] = []
+    for block in model.train().blocks:
+        block.register_forward_hook(lambda _, args, out: same.append((args[0] == out[0]).flatten(1).all(1)))
+    with torch.no_grad():
+        model(tokens, causal=True)
+        assert [skipped.float().mean().item() for skipped in same] == pytest.approx([0.25, 0.5], abs=0.04)
+        same.clear()
+        model.eval()(tokens, causal=True)
+    assert not any(skipped.any() for skipped in same)
+
+
+def test_masked_mlp_outputs_leave_tokens_as_they_were_or_scaled_up() -> None:
+    model, tokens = (
+        make_model(num_layers=1, regularization=RegularizationConfig(mlp_output_mask=0.25)),
+        some_tokens(500),
+    )
+    block, x_BLD = model.blocks[0], model.embedding(tokens).detach()
+    added: list[Tensor] = []
+    block.mlp.register_forward_hook(lambda _, args, out: added.append(out))
+    arguments = (x_BLD, torch.ones(LENGTH, 4, 2) * torch.tensor([1.0, 0.0]), None, None, True)
+    with torch.no_grad():
+        plain = block.eval()(*arguments)[0]
+        masked = block.train()(*arguments)[0]
+    change, expected = masked - plain, added[0]
+    dropped = (change + expected).abs().amax(-1) < 1e-4
+    kept = (change - expected / 3).abs().amax(-1) < 1e-4
+    assert (dropped ^ kept).all()
+    assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.02)

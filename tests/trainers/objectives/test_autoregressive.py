@@ -6,11 +6,11 @@ from torch import Tensor
 
 from crossover.trainers.config import RegularizationConfig
 from crossover.trainers.objectives import LanguageModel
-from crossover.trainers.objectives.autoregressive import Autoregressive
+from crossover.trainers.objectives.autoregressive import Autoregressive, InputNoise
 
 
-def objective(input_noise: float = 0.0) -> Autoregressive:
-    return Autoregressive(begin=TINY.begin, mask=TINY.mask, input_noise=input_noise)
+def objective(input_noise: float = 0.0, **noise: object) -> Autoregressive:
+    return Autoregressive(begin=TINY.begin, mask=TINY.mask, noise=InputNoise(input_noise, **noise))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -100,3 +100,33 @@ def test_dropout_is_off_in_evaluation_and_the_mode_comes_back() -> None:
     assert dropped.training
     window_nats(dropped.eval(), tokens)
     assert not dropped.training
+
+
+def test_uniform_noise_gives_every_sequence_a_share_of_its_own() -> None:
+    model, tokens = Uniform(), torch.zeros(400, 201, dtype=torch.int64)
+    objective(0.6, is_uniform=True).training_loss(model, batch_of(tokens), generator())
+    share_B = (model.seen[0][:, 1:] == TINY.mask).float().mean(1)
+    quantiles = torch.quantile(share_B, torch.tensor([0.02, 0.25, 0.5, 0.75, 0.98]))
+    torch.testing.assert_close(quantiles, torch.tensor([0.012, 0.15, 0.3, 0.45, 0.588]), rtol=0.1, atol=0.05)
+
+
+def test_random_noise_puts_in_every_token_alike_and_no_mask() -> None:
+    model, tokens = Uniform(), torch.zeros(3000, 3, dtype=torch.int64)
+    objective(0.6, num_random_tokens=3).training_loss(model, batch_of(tokens), generator())
+    inputs = model.seen[0][:, 1:]
+    shares = [(inputs == token).float().mean().item() for token in range(5)]
+    assert shares == pytest.approx([0.6, 0.2, 0.2, 0, 0], abs=0.02)
+
+
+def test_loss_of_masked_input_is_minimized_beside_the_clean_one_and_not_reported() -> None:
+    model, tokens = Uniform(), torch.zeros(2000, 5, dtype=torch.int64)
+    both = objective(second_weight=0.4, second_share=0.5)
+    loss = both.training_loss(model, batch_of(tokens), generator())
+    clean, masked = model.seen
+    assert (clean[:, 1:] == 0).all()
+    assert (masked[:, 0] == TINY.begin).all()
+    assert (masked[:, 1:] == TINY.mask).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert loss.auxiliary_nats is not None
+    assert loss.auxiliary_nats.item() == pytest.approx(0.4 * loss.nats.item())
+    assert loss.nats.item() == objective().training_loss(model, batch_of(tokens), generator()).nats.item()
+    assert both.training_passes == 2
