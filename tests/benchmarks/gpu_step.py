@@ -4,7 +4,8 @@ A dense model of 1B, and a mixture of 8 experts, 2 a token, with 0.7B active of 
 unsharded, with float32 weights, gradients, moments and averages.
 
 MFU is by the FLOPs that the algorithm needs: causal scores once, logits at masked positions only, nothing for what is
-computed again. A batch of 16 sequences of 2,048 tokens takes 69 GB. Heads are 128 wide, and the outputs a multiple of 64, as tensor cores like them. Ray is not needed:
+computed again. A batch of 16 sequences of 2,048 tokens takes 69 GB. Heads are 128 wide, and the outputs a multiple of
+64, as tensor cores like them. Ray is not needed:
 `PYTHONPATH=build/types python tests/benchmarks/gpu_step.py` runs where only the trainers' dependencies are installed.
 """
 
