@@ -5,7 +5,10 @@ Nothing is stored here that is not derived: the tables can be rebuilt at any tim
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,8 +110,21 @@ def load_study(path: str | Path) -> StudyTables:
 
 
 def _read_trials(folder: Path) -> dict[str, TrialFiles]:
-    found = suggestions(read_decisions(folder), driver_alive=lock_holder(folder) is not None)
-    return {suggestion.trial_id: _read_trial(folder, suggestion) for suggestion in found}
+    with _without_collector():
+        found = suggestions(read_decisions(folder), driver_alive=lock_holder(folder) is not None)
+        return {suggestion.trial_id: _read_trial(folder, suggestion) for suggestion in found}
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Nothing that is read here is garbage, and looking for some among 10,000 trials takes a sixth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _read_trial(folder: Path, suggestion: Suggestion) -> TrialFiles:
