@@ -16,7 +16,7 @@ from crossover.platform.analysis import Answer, StudyTables, answer, load_study
 from crossover.platform.analysis.answers import Best, PairAnswer
 from crossover.platform.analysis.comparisons import Mean
 from crossover.platform.analysis.crossings import Crossing
-from crossover.platform.analysis.figures import write_figures
+from crossover.platform.analysis.figures import Findings, write_figures
 from crossover.platform.analysis.wording import SHORT, amount, epochs_interval, established, signed
 from crossover.trainers.errors import CrossoverError
 
@@ -166,7 +166,7 @@ def refresh(study: Path, root: Path) -> list[Path]:
         path: replaced(path.read_text(encoding="utf-8"), write(tables, found), path.name)
         for path, write in blocks.items()
     }
-    figures = write_figures(tables, found)
+    figures = write_figures(Findings(tables, found))
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     targets = [root / "docs/figures" / f"quickstart{figure.suffix}" for figure in figures]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crossover.platform.analysis.answers import Answer, answer
     from crossover.platform.analysis.export import write_table
-    from crossover.platform.analysis.figures import crossing_figure, write_figures
+    from crossover.platform.analysis.figures import write_figure, write_figures
     from crossover.platform.analysis.printing import print_answer
     from crossover.platform.analysis.report import write_report
     from crossover.platform.analysis.tables import StudyTables, load_study
@@ -20,9 +20,9 @@ __all__ = [
     "Answer",
     "StudyTables",
     "answer",
-    "crossing_figure",
     "load_study",
     "print_answer",
+    "write_figure",
     "write_figures",
     "write_report",
     "write_table",
@@ -32,7 +32,7 @@ _HOMES = {
     "Answer": "answers",
     "answer": "answers",
     "write_table": "export",
-    "crossing_figure": "figures",
+    "write_figure": "figures",
     "write_figures": "figures",
     "print_answer": "printing",
     "write_report": "report",

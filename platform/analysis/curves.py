@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +15,10 @@ from numpy.typing import NDArray
 from crossover.platform.analysis.answers import BASELINE, CHALLENGER, Answer, PairAnswer
 from crossover.platform.analysis.tables import StudyTables, TrialFiles
 
-__all__ = ["DrawnObjective", "DrawnPair", "DrawnTrial", "drawn_pairs"]
+__all__ = ["DrawnObjective", "DrawnPair", "DrawnTrial", "Over", "drawn_pairs"]
 
 Floats = NDArray[np.float64]
+Over = Literal["epochs", "flops"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class DrawnTrial:
     """One trial's curve; evaluations that are not finite are left out.
 
     Args:
+        flops_E: training FLOPs so far.
         bits_E: validation, bits per byte.
         validation_E: validation, nats per token.
         training_E: training since the evaluation before, nats per token; NaN where missing.
@@ -33,6 +38,7 @@ class DrawnTrial:
     settings: dict[str, object]
     stop_reason: str | None
     epochs_E: Floats
+    flops_E: Floats
     bits_E: Floats
     validation_E: Floats
     training_E: Floats
@@ -41,6 +47,10 @@ class DrawnTrial:
     def best(self) -> int:
         """Index of the best evaluation."""
         return int(np.argmin(self.bits_E))
+
+    def along(self, over: Over) -> Floats:
+        """Where its evaluations are, in epochs or training FLOPs."""
+        return self.epochs_E if over == "epochs" else self.flops_E
 
 
 @dataclass(frozen=True)
@@ -55,17 +65,32 @@ class DrawnObjective:
         """Trials of the chosen configuration."""
         return tuple(trial for trial in self.trials if trial.chosen)
 
-    def mean(self, *, best_so_far: bool = False, until: float | None = None) -> tuple[Floats, Floats]:
-        """Mean over the seeds, linear in log epochs, as far as all of them go; or to `until`, their last value kept."""
-        end = min(t.epochs_E[-1] for t in self.seeds) if until is None else until
-        start = max(t.epochs_E[0] for t in self.seeds)
-        grid = np.unique(np.concatenate([*(t.epochs_E for t in self.seeds), [end]]))
+    @property
+    def others(self) -> tuple[DrawnTrial, ...]:
+        """Trials of the other configurations, best first."""
+        return tuple(sorted((t for t in self.trials if not t.chosen), key=lambda t: float(t.bits_E.min())))
+
+    def mean(
+        self, *, best_so_far: bool = False, until: float | None = None, over: Over = "epochs"
+    ) -> tuple[Floats, Floats]:
+        """Mean over the seeds, linear in the logarithm, as far as all go; or to `until`, their last value kept."""
+        grid, bits_SG = self._on_grid(best_so_far, until, over)
+        return grid, bits_SG.mean(axis=0)
+
+    def spread(self, over: Over = "epochs") -> tuple[Floats, Floats, Floats]:
+        """Lowest and highest of the seeds, as far as all of them go."""
+        grid, bits_SG = self._on_grid(False, None, over)
+        return grid, bits_SG.min(axis=0), bits_SG.max(axis=0)
+
+    def _on_grid(self, best_so_far: bool, until: float | None, over: Over) -> tuple[Floats, Floats]:
+        end = min(t.along(over)[-1] for t in self.seeds) if until is None else until
+        start = max(t.along(over)[0] for t in self.seeds)
+        grid = np.unique(np.concatenate([*(t.along(over) for t in self.seeds), [end]]))
         grid = grid[(grid >= start) & (grid <= end)]
         curves = [np.minimum.accumulate(t.bits_E) if best_so_far else t.bits_E for t in self.seeds]
-        on_grid = [
-            np.interp(np.log(grid), np.log(t.epochs_E), bits) for t, bits in zip(self.seeds, curves, strict=True)
-        ]
-        return grid, np.mean(on_grid, axis=0)
+        return grid, np.stack(
+            [np.interp(np.log(grid), np.log(t.along(over)), bits) for t, bits in zip(self.seeds, curves, strict=True)]
+        )
 
 
 @dataclass(frozen=True)
@@ -84,8 +109,12 @@ class DrawnPair:
     @property
     def epochs_range(self) -> tuple[float, float]:
         """First and last epoch of the chosen curves."""
-        seeds = [seed for objective in self.objectives for seed in objective.seeds]
-        return float(min(seed.epochs_E[0] for seed in seeds)), float(max(seed.epochs_E[-1] for seed in seeds))
+        return self.range_along("epochs")
+
+    def range_along(self, over: Over) -> tuple[float, float]:
+        """First and last epochs or FLOPs of the chosen curves."""
+        places = [seed.along(over) for objective in self.objectives for seed in objective.seeds]
+        return float(min(place[0] for place in places)), float(max(place[-1] for place in places))
 
     def is_left(self, epoch: float) -> bool:
         """Whether an epoch lies in the left half of the panel, whose axis is logarithmic."""
@@ -105,25 +134,27 @@ class DrawnPair:
 
 def drawn_pairs(tables: StudyTables, answer: Answer) -> list[DrawnPair]:
     """The panels of a study that have anything to draw."""
-    drawn = [
-        DrawnPair(
-            pair,
-            _objective(tables, pair, BASELINE, () if pair.baseline is None else pair.baseline.trial_ids),
-            _objective(tables, pair, CHALLENGER, () if pair.challenger is None else pair.challenger.trial_ids),
+    strata: dict[tuple[str, str], list[TrialFiles]] = defaultdict(list)
+    for trial in tables.files.values():
+        if trial.facts:
+            setting = {p: v for p, v in trial.suggestion.made.stratum.items() if p != "objective.name"}
+            strata[trial.facts.objective, _key(setting)].append(trial)
+    drawn = []
+    for pair in answer.pairs:
+        both = {BASELINE: pair.baseline, CHALLENGER: pair.challenger}
+        chosen = {name: best.trial_ids if best else () for name, best in both.items()}
+        drawn.append(
+            DrawnPair(pair, *(_objective(name, strata[name, _key(pair.setting)], chosen[name]) for name in chosen))
         )
-        for pair in answer.pairs
-    ]
     return [pair for pair in drawn if pair.objectives]
 
 
-def _objective(tables: StudyTables, pair: PairAnswer, name: str, chosen: Sequence[str]) -> DrawnObjective | None:
-    found = []
-    for trial in tables.files.values():
-        setting = {p: v for p, v in trial.suggestion.made.stratum.items() if p != "objective.name"}
-        objective = trial.facts.objective if trial.facts else None
-        if objective == name and setting == pair.setting:
-            curve = _trial(trial, chosen)
-            found += [curve] if curve else []
+def _key(setting: Mapping[str, object]) -> str:
+    return json.dumps(setting, sort_keys=True)
+
+
+def _objective(name: str, trials: Sequence[TrialFiles], chosen: Sequence[str]) -> DrawnObjective | None:
+    found = [curve for trial in trials if (curve := _trial(trial, chosen))]
     found.sort(key=lambda curve: (not curve.chosen, curve.repeat if curve.chosen else 0))
     return DrawnObjective(name, tuple(found)) if any(curve.chosen for curve in found) else None
 
@@ -140,6 +171,7 @@ def _trial(trial: TrialFiles, chosen: Sequence[str]) -> DrawnTrial | None:
         settings=trial.suggestion.axes,
         stop_reason=trial.end.stop_reason if trial.end else None,
         epochs_E=np.array([row.epoch for row in rows]),
+        flops_E=np.array([row.train_flops for row in rows]),
         bits_E=np.array([row.val_bits_per_byte for row in rows]),
         validation_E=np.array([row.val_loss for row in rows]),
         training_E=np.array(training),

@@ -12,6 +12,9 @@ LIGHT = {
     "text": "#1c2430",
     "muted": "#5b6675",
     "grid": "#e3e7ec",
+    "soft": "#b3bcc8",
+    "other_objective": "#8a6a00",
+    "failed": "#b3362b",
 }
 DARK = {
     "autoregressive": "#56B4E9",
@@ -21,6 +24,9 @@ DARK = {
     "text": "#e6eaf0",
     "muted": "#9aa6b5",
     "grid": "#2b3440",
+    "soft": "#4d5968",
+    "other_objective": "#dcc063",
+    "failed": "#ff8a7a",
 }
 
 STOP_WORDS = {

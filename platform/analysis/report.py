@@ -14,10 +14,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from crossover.platform.analysis.answers import Answer, answer
-from crossover.platform.analysis.curves import DrawnPair, drawn_pairs
-from crossover.platform.analysis.figures import write_figures
-from crossover.platform.analysis.page_figures import crossing_document, loss_document
+from crossover.platform.analysis.figures import Findings, StudyFigure, all_figures, write_figures
+from crossover.platform.analysis.figures.documents import Document
+from crossover.platform.analysis.figures.legends import legend_of
+from crossover.platform.analysis.headline import headline
 from crossover.platform.analysis.palette import DARK, LIGHT
 from crossover.platform.analysis.report_tables import (
     crossing_rows,
@@ -29,49 +29,41 @@ from crossover.platform.analysis.report_tables import (
     trial_note,
     trial_rows,
 )
-from crossover.platform.analysis.tables import StudyTables, load_study
-from crossover.platform.analysis.wording import SHORT
 from crossover.trainers.errors import CrossoverError
 
 __all__ = ["render_report", "write_report"]
 
 _GROUNDS = {"light": "#ffffff", "dark": "#12171e"}
-_CAPTION = (
-    "Validation loss in bits per byte, averaged weights. Thick: mean over seeds; thin: each seed; dots: best "
-    "checkpoints; crosses: where training was stopped. Dashed: AR's best so far. Shades and bars: 95 % interval of each"
-    " crossing."
-)
 
 
-def write_report(directory: str | Path) -> Path:
+def write_report(study: str | Path | Findings) -> Path:
     """Write `report.html` and the figures in a study's folder.
 
     Raises:
         CrossoverError: no study there, or the folder cannot be written.
     """
-    tables = load_study(directory)
-    found = answer(tables)
-    path = tables.path / "report.html"
+    findings = Findings.of(study)
+    path = findings.tables.path / "report.html"
     try:
-        write_figures(tables, found)
-        path.write_text(render_report(tables, found), encoding="utf-8")
+        write_figures(findings)
+        path.write_text(render_report(findings), encoding="utf-8")
     except OSError as error:
         raise CrossoverError(f"cannot write {error.filename or path}: {error.strerror}") from None
     return path
 
 
-def render_report(tables: StudyTables, found: Answer) -> str:
+def render_report(findings: Findings) -> str:
     """The page as text."""
-    pairs = drawn_pairs(tables, found)
-    documents: dict[str, dict[str, Any]] = {}
-    figures, losses = _figures(pairs, documents), _losses(pairs, documents)
+    tables, found = findings.tables, findings.answer
+    documents: dict[str, Document] = {}
+    sections = {name: _section(figure, findings, documents) for name, figure in all_figures().items()}
     page: str = _template().render(
         study=tables.study,
         answer=found,
+        headline=headline(found),
         summary=study_summary(tables, found),
         kinds=[kind_of(pair) for pair in found.pairs],
-        figures=figures,
-        losses=losses,
+        sections=sections,
         crossings=crossing_rows(found),
         seeds=seed_rows(found),
         trials=trial_rows(tables, found),
@@ -80,6 +72,8 @@ def render_report(tables: StudyTables, found: Answer) -> str:
         facts=facts(tables),
         study_yaml=(tables.path / "study.yaml").read_text(encoding="utf-8"),
         documents=[(key, _json(document)) for key, document in documents.items()],
+        light=LIGHT,
+        dark=DARK,
         colours_light=_json(LIGHT | {"ground": _GROUNDS["light"]}),
         colours_dark=_json(DARK | {"ground": _GROUNDS["dark"]}),
         css=Markup(_own("report.css")),
@@ -89,25 +83,15 @@ def render_report(tables: StudyTables, found: Answer) -> str:
     return page
 
 
-def _figures(pairs: list[DrawnPair], documents: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-    shown = []
-    for place, pair in enumerate(pairs):
-        key = f"crossing-{place}"
-        documents[key] = crossing_document(pair)
-        shown.append({"key": key, "title": pair.answer.title, "caption": _CAPTION})
-    return shown
-
-
-def _losses(pairs: list[DrawnPair], documents: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    groups = []
-    for place, pair in enumerate(pairs):
-        shown = []
-        for objective in pair.objectives:
-            key = f"loss-{place}-{SHORT[objective.name]}"
-            documents[key] = loss_document(objective)
-            shown.append({"key": key, "caption": f"{SHORT[objective.name]}: {len(objective.trials)} trials"})
-        groups.append({"title": pair.answer.title, "figures": shown})
-    return groups
+def _section(figure: StudyFigure, findings: Findings, documents: dict[str, Document]) -> dict[str, Any]:
+    """What the template shows of a figure; its documents are put beside, under a key each."""
+    drawn = figure.draw(findings)
+    panels = []
+    for place, panel in enumerate(drawn.panels):
+        key = f"figure-{figure.name}-{place}"
+        documents[key] = panel.document | {"layout": panel.document["layout"] | {"showlegend": False}}
+        panels.append({"key": key, "panel": panel})
+    return {"figure": figure, "panels": panels, "notes": drawn.notes, "legend": legend_of(drawn.panels)}
 
 
 def _template() -> Any:

@@ -51,12 +51,30 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON instead.")] = False,
 ) -> None:
     """Write the study's report: one HTML page that works offline, and the figures as SVG and PNG."""
-    from crossover.platform.analysis import answer, load_study, print_answer, write_report
+    from crossover.platform.analysis import answer, load_study, print_answer
 
-    found = answer(load_study(directory))
+    tables = load_study(directory)
+    found = answer(tables)
     if as_json:
         typer.echo(found.to_json())
         return
-    page = write_report(directory)
+    from crossover.platform.analysis.figures import Findings
+    from crossover.platform.analysis.report import write_report
+
+    page = write_report(Findings(tables, found))
     print_answer(found)
     typer.echo(f"\nreport: {page}")
+
+
+@app.command(short_help="Write one figure of a study as SVG, PNG, PDF or HTML.")
+def figure(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which figure; a name that there is not lists them.")],
+    directory: StudyFolder,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write, .svg, .png, .pdf or .html; by default DIR/figures/NAME.svg.")
+    ] = None,
+) -> None:
+    """Write one figure of a study: SVG, PNG and PDF without a browser, HTML to look into."""
+    from crossover.platform.analysis.figures import write_figure
+
+    typer.echo(f"figure: {write_figure(name, directory, output)}")

@@ -6,6 +6,7 @@ hard about its document (common to all trials), plus what the trial finds hard a
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +20,10 @@ from crossover.platform.execution.decisions import (
     DecisionLog,
     LegEnded,
     LegStarted,
+    RungDecided,
     StudyFinished,
     Suggested,
+    TrialDecided,
 )
 from crossover.platform.study import Study, study_of
 from crossover.trainers.durable import digest_of
@@ -64,6 +67,27 @@ def true_crossing(first: Curve, second: Curve, until: float, *, envelope: bool =
     return float(epochs[above[-1] + 1])
 
 
+def with_rungs(folder: Path) -> Path:
+    """Adds to a written study what a driver would have logged of two rungs: of 24 configurations 8 and 4 go on."""
+    trials: dict[str, list[str]] = {}
+    (path,) = (folder / "decisions").iterdir()
+    for line in map(json.loads, path.read_text().splitlines()):
+        if line["kind"] == "suggested":
+            trials.setdefault(line["stratum_label"], []).append(line["trial_id"])
+    added: list[Any] = []
+    for label, ids in trials.items():
+        for rung, (came, kept) in enumerate(((len(ids), len(ids) // 3), (len(ids) // 3, len(ids) // 6))):
+            added += [LegEnded(trial_id=t, leg=rung + 1, status="paused", value=4.0 - rung + 0.01 * place)
+                      for place, t in enumerate(ids[:came])]  # fmt: skip
+            decided = [TrialDecided(trial_id=t, rung=rung, action="promote" if place < kept else "stop",
+                                    reason=f"place {place + 1} of {came}" + ": beyond the third" * (place >= kept))
+                       for place, t in enumerate(ids[:came])]  # fmt: skip
+            added.append(RungDecided(stratum_label=label, cohort=0, decisions=tuple(decided)))
+    with path.open("a") as file:
+        file.write("".join(line.model_dump_json() + "\n" for line in added))
+    return folder
+
+
 @dataclass
 class SyntheticStudy:
     """What to write. Standard deviations are in bits per byte."""
@@ -86,6 +110,8 @@ class SyntheticStudy:
     test_scored: bool = True
     diverged_repeat: int | None = None
     description: str = "Where do the curves cross?"
+    scheduler: str = "none"
+    sizes: tuple[str, ...] = ("400k",)
     curves: Mapping[tuple[str, str], Curve] = field(
         default_factory=lambda: {
             ("shared", AR): ar_shared,
@@ -111,13 +137,21 @@ class SyntheticStudy:
                 "role": "nuisance",
                 "when": {"recipe": "tuned"},
             }
+        size = {"model.size": self.sizes[0]} if len(self.sizes) == 1 else {}
+        if not size:
+            axes["model.size"] = {"choice": list(self.sizes), "role": "scientific"}
         document = {
             "name": "synthetic",
             "description": self.description,
             "data": {"corpus": "python-stdlib", "unique_tokens": U, "sequence_length": 128, "seed": 0},
-            "fixed": {"schedule.epochs": self.last_epoch, "model.size": "400k", "optimizer.name": "adamw"},
+            "fixed": {"schedule.epochs": self.last_epoch, "optimizer.name": "adamw"} | size,
             "axes": axes,
-            "search": {"trials": self.num_tuned, "repeats": 1, "final_repeats": self.num_seeds},
+            "search": {
+                "trials": self.num_tuned,
+                "repeats": 1,
+                "final_repeats": self.num_seeds,
+                "scheduler": self.scheduler,
+            },
         }
         if "tuned" not in self.recipes:
             document["search"] = {"repeats": self.num_seeds}
@@ -141,7 +175,7 @@ class SyntheticStudy:
                     {}
                     if recipe == "shared"
                     else {
-                        "optimizer.learning_rate": 2.1e-3 / (number + 1),
+                        "optimizer.learning_rate": 2.1e-3 * 0.88**number,
                         "regularization.dropout": 0.1 * (number % 3),
                     }
                 )
@@ -188,7 +222,7 @@ class SyntheticStudy:
         if diverged:
             bits[-2:] = np.nan
             validation[:, -2:] = np.nan
-        rows = self._rows(epochs, bits)
+        rows = self._rows(epochs, bits, flops_per_token=6.5 * {"100k": 100_000, "400k": 400_000}[config.model.size])
         best = int(np.nanargmin(bits))
         test = self._windows("test", generator, curve[[best]])[:, 0]
         for row, bits_W in zip(rows, validation.T, strict=True):
@@ -199,10 +233,11 @@ class SyntheticStudy:
             for name, values in (("num_tokens", np.full(len(document), TOKENS)),
                                  ("num_bytes", np.full(len(document), BYTES)), ("document", document))
         })  # fmt: skip
+        num_params = {"100k": 100_000, "400k": 400_000}[config.model.size]
         facts = TrialFacts(
             trial_id=trial_id, config_hash=configuration, config=config.model_dump(mode="json"), objective=objective,
             is_bound=objective == MDM, seed=config.seed, data_hash=DATA_HASH, subset_hash=f"subset{config.data.seed}",
-            corpus="python-stdlib", unique_tokens=U, num_params_total=500_000, num_params_active=400_000,
+            corpus="python-stdlib", unique_tokens=U, num_params_total=500_000, num_params_active=num_params,
             num_params_with_embeddings=500_000, flops_per_token=2.6e6, git_commit="0" * 40,
             packages={"torch": "2.13.0"}, python="3.11.0", created="2025-01-01T00:00:00+00:00",
         )  # fmt: skip
@@ -238,14 +273,15 @@ class SyntheticStudy:
         bits: np.ndarray = per_window[:, None] + curve[None, :]
         return bits
 
-    def _rows(self, epochs: np.ndarray, bits: np.ndarray) -> list[Evaluation]:
+    def _rows(self, epochs: np.ndarray, bits: np.ndarray, flops_per_token: float) -> list[Evaluation]:
         scale = BYTES * np.log(2) / TOKENS
         rows, best = [], np.inf
         for epoch, value in zip(epochs, bits, strict=True):
             loss, tokens = value * scale, int(epoch * U)
             best = np.fmin(best, loss)
             rows.append(Evaluation(
-                step=tokens // 2048, epoch=epoch, tokens_seen=tokens, unique_tokens=U, train_flops=2.6e6 * tokens,
+                step=tokens // 2048, epoch=epoch, tokens_seen=tokens, unique_tokens=U,
+                train_flops=flops_per_token * tokens,
                 train_flops_6nd=2.4e6 * tokens, eval_flops=1e8, wall_seconds=epoch, eval_seconds=0.1,
                 train_loss=None if epoch == 1.0 else 1.6 / epoch**0.2, val_loss=loss, val_loss_se=0.01,
                 val_loss_se_mc=0.0, val_bits_per_byte=value, val_bits_per_byte_se=0.014,
