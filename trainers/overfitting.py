@@ -120,12 +120,11 @@ class Patience(StopRule):
 
     def verdict(self, history: History) -> Verdict:
         """Stop for the wrapped rule's reason, if it held in a row."""
+        last = verdict = self.rule.verdict(history)
         in_a_row = 0
-        while in_a_row < min(self.evaluations, len(history)):
-            if not self.rule.verdict(history[: len(history) - in_a_row]).stop:
-                break
+        while verdict.stop and in_a_row < self.evaluations:
             in_a_row += 1
-        last = self.rule.verdict(history)
+            verdict = self.rule.verdict(history[: len(history) - in_a_row])
         evidence = f"{last.evidence}, in {in_a_row} evaluations in a row of {self.evaluations} needed"
         return Verdict(last.reason if in_a_row == self.evaluations else None, evidence, last.best)
 

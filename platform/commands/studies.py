@@ -35,6 +35,34 @@ def run(
     raise typer.Exit(run_study(checked, storage=storage, dry_run=dry_run))
 
 
+@app.command(short_help="Run a study in virtual time, over curves.")
+def simulate(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a built-in study.")],
+    curves: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|LAW",
+            help="Losses: a law by name, a table of evaluations (Parquet or CSV), or a study's folder.",
+        ),
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from search.seed on.")] = 20,
+    against: Annotated[
+        list[str] | None, typer.Option(metavar="SCHEDULER", help="Another scheduler on the same seeds; repeatable.")
+    ] = None,
+    slots: Annotated[int, typer.Option(min=1, help="Trials at once.")] = 8,
+    flops_per_second: Annotated[float, typer.Option(min=1.0, help="Of each slot; sets virtual time.")] = 1e14,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every seed as JSON instead.")] = False,
+) -> None:
+    """Run a study in virtual time: its own searcher, scheduler, budget and stop rule, over curves."""
+    from crossover.platform.search.simulation.printing import print_simulation
+    from crossover.platform.study import read_study
+
+    print_simulation(
+        read_study(study, overrides or ()), curves, seeds, against or (), slots, flops_per_second, as_json=as_json
+    )
+
+
 @app.command(short_help="Train one configuration without a study.")
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of one training run.")],

@@ -113,7 +113,7 @@ class TrialDecided(BaseModel):
 
     trial_id: str
     rung: int = Field(description="From 0.")
-    action: Literal["continue", "pause", "stop", "promote"]
+    action: Literal["continue", "pause", "stop", "promote", "keep"]
     reason: str
 
 

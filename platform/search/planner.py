@@ -4,8 +4,9 @@ The planner holds nothing that cannot be rebuilt: from the decisions already wri
 it comes to the same state in a new process, so a study goes on wherever it was when its driver died.
 
 Order: a trial that was interrupted, a promotion, a trial that waits (of the stratum that started the fewest, so all
-strata advance together), new configurations, repeats of the best configuration of a stratum whose search is over,
-nothing more. Only one leg of a trial lives at a time, and never more legs than slots.
+strata advance together), new configurations, repeats of the best configuration of a stratum whose search is over, a
+trial that is kept for its curve alone, nothing more. Only one leg of a trial lives at a time, and never more legs than
+slots.
 
 A scheduler that decides sets gets its configurations cohort by cohort: the next ones are drawn when all before them
 have ended, so that what a sampler knows does not depend on the order of arrival either.
@@ -249,19 +250,23 @@ class Planner:
                 continue
             self._cohorts.decide_all()
             if self._ready() is None and not self._draws.suggest() and not self._draws.confirm():
-                return None
+                return self._first("promoted", kept=True)
 
     def _ready(self) -> TrialState | None:
-        states: tuple[State, ...] = ("interrupted", "promoted")
-        for state in states:
-            for trial in self._state.of(state).values():
-                if not self._state.is_stopped(trial):
-                    return trial
+        if (trial := self._first("interrupted") or self._first("promoted", kept=False)) is not None:
+            return trial
         waiting = [s for s in self._state.strata.values() if s.waiting and s.stopped is None]
         if not waiting or self._draws.is_drawing():
             return None
         stratum = min(waiting, key=lambda s: s.started)
         return self._state.trials[next(iter(stratum.waiting))]
+
+    def _first(self, state: State, kept: bool | None = None) -> TrialState | None:
+        """The first trial in a state that may go on; None for `kept`: whether it is kept or not."""
+        for trial in self._state.of(state).values():
+            if not self._state.is_stopped(trial) and kept in (None, trial.is_kept):
+                return trial
+        return None
 
     def _start(self, trial: TrialState) -> Leg:
         trial.legs += 1

@@ -120,10 +120,11 @@ class CohortKeeper:
             self.update(trial)
 
     def _take(self, trial: TrialState, seat: CohortState, line: TrialDecided) -> None:
-        if line.action in ("continue", "promote"):
+        if line.action in ("continue", "promote", "keep"):
             seat.passed[trial.trial_id] = line.rung + 1
             seat.held.pop(trial.trial_id, None)
             if trial.state == "paused" and len(trial.reached) == line.rung + 1:
+                trial.is_kept = line.action == "keep"
                 self._state.move(trial, "promoted")
         else:
             seat.held[trial.trial_id] = line.reason

@@ -58,6 +58,7 @@ class TrialState:
     failures: int = 0
     error: str | None = None
     outcome: Outcome = field(default_factory=lambda: Outcome(False, None))
+    is_kept: bool = False  # its promotion comes after everything else
     refused: str | None = None  # a decision to stop it was taken, and its end not written
 
     @property

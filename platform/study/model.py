@@ -141,7 +141,7 @@ class SearchConfig(_Section):
     scheduler: Literal["cohort_halving", "patient_halving", "hyperband", "median", "asha", "none"] = Field(
         default="cohort_halving",
         description="Who ends trials against others of their stratum: cohort_halving keeps the best 1/eta at each "
-        "rung, patient_halving also those whose curves may still overtake them, hyperband halves in brackets, median "
+        "rung, patient_halving then also those whose curves may still beat them, hyperband halves in brackets, median "
         "ends what is worse than the median, asha is Ray's rule across strata, for comparison; none ends no trial.",
     )
     rungs: RungsConfig = Field(default=RungsConfig(), description="Where trials are compared.")

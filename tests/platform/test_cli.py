@@ -22,6 +22,7 @@ from crossover.platform.study import study_schema_text
 
 COMMANDS = (
     "run",
+    "simulate",
     "train",
     "status",
     "results",
@@ -373,3 +374,25 @@ def test_results_that_have_no_place_are_one_message(
     done = crossover("results", finished, *options)
     assert is_one_message(done), done
     assert says in done.err
+
+
+def test_simulate_prints_a_table_and_json_and_refuses_what_it_does_not_know(crossover: Call, tmp_path: Path) -> None:
+    small = ("simulate", "quickstart", "--curves", "data_constrained", "--seeds", "2", "--set", "search.trials=4")
+    done = crossover(*small, "--against", "cohort_halving")
+    assert done.code == 0
+    assert "winner stopped" in done.out
+    assert "cohort_halving" in done.out
+    found = json.loads(crossover(*small, "--json").out)
+    assert [seed["seed"] for seed in found["seeds"]] == [0, 1]
+    assert found["summaries"][0]["scheduler"] == "none"
+    horizon = "axes.averaging.horizon_fraction={choice: [0.0, 0.1], role: nuisance, when: {recipe: tuned}}"
+    for arguments, words in (
+        (("--curves", "lore"), "no law of that name"),
+        (("--curves", tmp_path / "x.csv"), "no law of that name, and no file"),
+        (("--curves", "bounded", "--against", "lore"), "no such scheduler"),
+        (("--curves", "bounded", "--set", horizon), "horizon_fraction: the law bounded does not know it"),
+    ):
+        refused = crossover("simulate", "quickstart", *arguments)
+        assert refused.code == 2
+        assert words in refused.err
+        assert "Traceback" not in refused.err

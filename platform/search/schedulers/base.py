@@ -29,13 +29,13 @@ __all__ = [
 class RungDecision:
     """What becomes of one trial at a rung, and why.
 
-    `promote` and `continue` give it its next leg, `pause` leaves it there (at the end of its cohort it is pruned),
-    `stop` ends it now as pruned.
+    `promote` and `continue` give it its next leg, `keep` too, but after everything else; `pause` leaves it there (at
+    the end of its cohort it is pruned), `stop` ends it now as pruned.
     """
 
     trial_id: str
     rung: int
-    action: Literal["continue", "pause", "stop", "promote"]
+    action: Literal["continue", "pause", "stop", "promote", "keep"]
     reason: str
 
 

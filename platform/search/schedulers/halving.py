@@ -49,7 +49,7 @@ class SetScheduler(Scheduler):
         """Nothing before every trial has come to its rung; then the lowest rung at which anybody is chosen."""
         if not cohort.is_settled:
             return []
-        return [decision for group in self.groups(cohort) for decision in self._decide_group(group)]
+        return [decision for group in self.groups(cohort) for decision in self.decide_group(group)]
 
     def groups(self, cohort: Cohort) -> Sequence[Group]:
         """Who is ranked against whom; all by default."""
@@ -69,7 +69,8 @@ class SetScheduler(Scheduler):
         """Why those that are not chosen stay."""
         raise NotImplementedError
 
-    def _decide_group(self, group: Group) -> list[RungDecision]:
+    def decide_group(self, group: Group) -> list[RungDecision]:
+        """Who goes on in one group, from the lowest rung where anybody does, and who has come to a rung and waits."""
         decisions: list[RungDecision] = []
         for rung in range(len(group.rungs)):
             waiting = group.at(rung)

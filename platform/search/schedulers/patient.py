@@ -1,29 +1,56 @@
 """Cohort halving that waits for slow starters.
 
-Strong weight decay, dropout, noise and small learning rates start slower and win later. A configuration below the cut
-is kept while its curve says that it may still come below it by the end: while the lower end of the 80 % prediction
-interval of its final best beats the value at the cut. Kept configurations share at most a part of the cohort's FLOPs,
-the most promising first.
+Strong weight decay, dropout, noise and small learning rates start slower and win later. First the best 1/eta go on, as
+in cohort halving, to the end. Then whoever waits below the cut is kept while its curve says that it may still win:
+while the lower end of the 80 % prediction interval of its final best beats the best there is. Kept configurations go
+on by one rung at a time, those first that are expected to end lowest, and share at most a part of the cohort's FLOPs.
+
+That the best come first has two uses. The answer is there after the FLOPs of halving alone, and what waits is measured
+against a final value, not against others half-way. And those that have ended show how wrong the extrapolation was: it
+is told where it stood at the same point of their curves, and corrected by it, so an anneal at the end, a bump or any
+other shape that it does not know does not fool it twice.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean, stdev
 from typing import ClassVar
 
+from scipy import special
+
 from crossover.platform.search.rungs import rung_epochs
-from crossover.platform.search.schedulers.base import register_scheduler
-from crossover.platform.search.schedulers.cohort import Cohort, Configuration, Key, Standing
-from crossover.platform.search.schedulers.extrapolation import predict_best
+from crossover.platform.search.schedulers.base import RungDecision, register_scheduler
+from crossover.platform.search.schedulers.cohort import Cohort, Configuration, Standing
+from crossover.platform.search.schedulers.extrapolation import Prediction, predict_best
 from crossover.platform.search.schedulers.halving import CohortHalving, Group
 
 __all__ = ["PatientHalving"]
 
+_SAME = 0.005
+"""Relative: seeds of one configuration differ by so much (0.01 to 0.02 nats), so whoever comes so near may be best."""
+
+
+@dataclass(frozen=True)
+class _Hope:
+    """What a waiting configuration may come to: lower end and middle."""
+
+    configuration: Configuration
+    low: float
+    middle: float
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Whoever is expected to end lowest first."""
+        return self.middle, self.configuration.rank(self.configuration.passed)
+
 
 @register_scheduler("patient_halving")
 class PatientHalving(CohortHalving):
-    """The best 1/eta go on, and of the rest those that may still overtake them."""
+    """The best 1/eta go on, and after them those that may still win."""
 
     needs_curves: ClassVar[bool] = True
 
@@ -33,81 +60,110 @@ class PatientHalving(CohortHalving):
             return ()
         return rung_epochs(cohort.horizon, self.settings.eta, self.settings.first_epoch)
 
-    def choose(self, group: Group, rung: int, waiting: Sequence[Configuration]) -> Mapping[Key, str]:
-        """The best, and those that are kept."""
-        chosen = dict(super().choose(group, rung, waiting))
-        newcomers = [c for c in waiting if c.key not in chosen and _may_be_kept(c, rung)]
-        passed = [c for c in group.configurations if c.passed > rung or c.key in chosen]
-        if newcomers and passed:
-            cut = max(c.value_at(rung) for c in passed)
-            chosen |= self._kept(group, rung, newcomers, chosen, cut)
-        return chosen
+    def decide_group(self, group: Group) -> list[RungDecision]:
+        """The best go on as in cohort halving; once they have ended, so do those whose curves may come below them."""
+        decisions = super().decide_group(group)
+        if any(decision.action == "promote" for decision in decisions):
+            return decisions
+        kept = self._kept(group)
+        return [*kept.values(), *(decision for decision in decisions if decision.trial_id not in kept)]
 
     def refusal(self, group: Group, rung: int) -> str:
-        """Nor can they be expected to overtake, or others are more likely to."""
-        return f"{super().refusal(group, rung)}, and it is not kept for its curve"
+        """They wait, and are looked at again once the best have ended."""
+        return f"{super().refusal(group, rung)}, and it waits for what its curve may come to"
 
-    def _kept(
-        self, group: Group, rung: int, newcomers: Sequence[Configuration], chosen: Mapping[Key, str], cut: float
-    ) -> dict[Key, str]:
-        kept_flops = self._kept_flops(group, rung)
-        total = sum(c.flops for c in group.configurations)
-        total += sum(_leg_flops(group, c, rung) for c in group.configurations if c.key in chosen)
-        kept: dict[Key, str] = {}
-        for low, configuration in sorted(((_low(c), c) for c in newcomers), key=lambda e: (e[0], e[1].rank(rung))):
-            if low >= cut:
-                break
-            cost = _leg_flops(group, configuration, rung)
-            if kept_flops + cost <= self.settings.patience_fraction * (total + cost):
-                kept_flops, total = kept_flops + cost, total + cost
-                kept[configuration.key] = _kept_words(rung, group, configuration, low, cut)
+    def _kept(self, group: Group) -> dict[str, RungDecision]:
+        """The next legs of those that may still win, as far as patience pays: a part of them, the rest may follow."""
+        cut = min((c.value_at(len(group.rungs)) for c in group.configurations), default=math.inf)
+        waiting = [c for c in group.configurations if c.paused and math.isfinite(c.value_at(c.passed))]
+        ended = [m for c in group.configurations for m in c.members if m.state == "ended" and not m.failed]
+        hopes = [hope for c in waiting if (hope := _hope(c, ended)).low < cut * (1 + _SAME)]
+        hopes.sort(key=lambda hope: hope.order)
+        spent, total = self._kept_flops(group), sum(c.flops for c in group.configurations)
+        kept: dict[str, RungDecision] = {}
+        for hope in hopes[: math.ceil(len(hopes) / self.settings.eta)]:
+            rung, cost = hope.configuration.passed, _leg_flops(group, hope.configuration)
+            if spent + cost <= self.settings.patience_fraction * (total + cost):
+                spent, total = spent + cost, total + cost
+                for member in hope.configuration.paused:
+                    kept[member.trial_id] = RungDecision(member.trial_id, rung, "keep", _words(group, hope, cut))
         return kept
 
-    def _kept_flops(self, group: Group, rungs: int) -> float:
+    def _kept_flops(self, group: Group) -> float:
         """FLOPs of legs that configurations had for their curves alone: those after a rung where they were not best."""
         flops = 0.0
-        for rung in range(rungs):
+        for rung in range(len(group.rungs)):
             went_on = sorted((c for c in group.configurations if c.passed > rung), key=lambda c: c.rank(rung))
             flops += sum(c.flops_at(rung + 1) - c.flops_at(rung) for c in went_on[self.places(group, rung) :])
         return flops
 
 
-def _may_be_kept(configuration: Configuration, rung: int) -> bool:
-    """It is new at the rung, and has a value there."""
-    return any(m.is_undecided for m in configuration.paused) and math.isfinite(configuration.value_at(rung))
+def _hope(configuration: Configuration, ended: Sequence[Standing]) -> _Hope:
+    """Mean over its repeats; those that have ended are what they are."""
+    found = [_corrected(member, ended) for member in configuration.members]
+    known = [prediction for prediction in found if prediction is not None]
+    if len(known) < len(found):
+        return _Hope(configuration, -math.inf, -math.inf)  # too early to say
+    return _Hope(configuration, fmean(p.low for p in known), fmean(p.middle for p in known))
 
 
-def _low(configuration: Configuration) -> float:
-    """Lower end of what a configuration may come to; minus infinity where a curve is too short to say."""
-    lows = [_low_of(member) for member in configuration.members]
-    known = [low for low in lows if low is not None]
-    if not known:
-        return math.inf
-    return sum(known) / len(known)
+def _corrected(member: Standing, ended: Sequence[Standing]) -> Prediction | None:
+    """What a trial may come to, corrected by how far off the same prediction was for those that have ended.
 
-
-def _low_of(member: Standing) -> float | None:
+    The middle moves by the mean of their errors. The interval is that of the next error after these (Student-t) where
+    it is wider than the extrapolation's own.
+    """
     if member.state == "ended":
-        return member.value
-    prediction = predict_best([p.tokens for p in member.curve], [p.value for p in member.curve], member.max_tokens)
-    return -math.inf if prediction is None else prediction.low
+        value = math.inf if member.value is None else member.value
+        return Prediction(value, value, value)
+    here = member.curve[-1].tokens if member.curve else 0
+    prediction = _predicted(member, here)
+    if prediction is None:
+        return None
+    then = [(end.value, _predicted(end, here)) for end in ended if end.curve and end.curve[-1].tokens > here]
+    errors = [value - known.middle for value, known in then if value is not None and known is not None]
+    if not errors:
+        return prediction
+    middle = prediction.middle + fmean(errors)
+    half = max(prediction.middle - prediction.low, _half_interval(errors))
+    return Prediction(middle - half, middle, middle + half)
 
 
-def _leg_flops(group: Group, configuration: Configuration, rung: int) -> float:
+def _half_interval(errors: Sequence[float]) -> float:
+    """Of the next error after these, at 80 %."""
+    number = len(errors)
+    if number == 1:  # how large errors are is all that one can say
+        return float(special.stdtrit(1, 0.9)) * abs(errors[0])
+    return float(special.stdtrit(number - 1, 0.9)) * stdev(errors) * math.sqrt(1 + 1 / number)
+
+
+def _predicted(member: Standing, tokens: int) -> Prediction | None:
+    """The best of a trial by its end, as its curve said after so many tokens."""
+    points = [point for point in member.curve if point.tokens <= tokens]
+    return _prediction(tuple(p.tokens for p in points), tuple(p.value for p in points), member.max_tokens)
+
+
+@lru_cache(maxsize=16_384)  # whoever waits is looked at in every round, and has the curve that it had
+def _prediction(tokens: tuple[int, ...], values: tuple[float, ...], end: int) -> Prediction | None:
+    return predict_best(tokens, values, end)
+
+
+def _leg_flops(group: Group, configuration: Configuration) -> float:
     """FLOPs to the next rung, or to the end, at what a token has cost so far."""
-    here, last = group.rungs[rung], len(group.rungs) - 1
+    rung, last = configuration.passed, len(group.rungs) - 1
     flops = 0.0
     for member in configuration.paused:
         if rung < last:
-            flops += member.flops_at(rung) * (group.rungs[rung + 1] / here - 1)
+            flops += member.flops_at(rung) * (group.rungs[rung + 1] / group.rungs[rung] - 1)
         elif member.curve and member.curve[-1].tokens:
             flops += member.flops_at(rung) * max(0.0, member.max_tokens / member.curve[-1].tokens - 1)
     return flops
 
 
-def _kept_words(rung: int, group: Group, configuration: Configuration, low: float, cut: float) -> str:
+def _words(group: Group, hope: _Hope, cut: float) -> str:
+    rung = hope.configuration.passed
     where = f"rung {rung + 1} (epoch {group.rungs[rung]:.3g}): kept below the cut of {cut:.4f} bits/byte"
-    now = f"{configuration.value_at(rung):.4f} now"
-    if math.isinf(low):
+    now = f"{hope.configuration.value_at(rung):.4f} now"
+    if math.isinf(hope.low):
         return f"{where}: {now}, and too few evaluations to say where its curve leads"
-    return f"{where}: {now}, and its curve may come to {low:.4f}"
+    return f"{where}: {now}, and its curve may come to {hope.low:.4f}"

@@ -68,7 +68,7 @@ def test_kept_trials_stay_within_their_share_of_the_flops(fraction: float) -> No
     rungs = get_scheduler("patient_halving").rungs(Cohort(27, paper.horizon), 0)
     kept = 0.0
     for trial_id in paper.trial_ids():
-        going = [d for d in paper.decisions() if d[3] == trial_id and d[4] == "promote"]
+        going = [d for d in paper.decisions() if d[3] == trial_id and d[4] == "keep"]
         for _, _, rung, _, _, reason in going:
             if "kept below the cut" in str(reason):
                 assert isinstance(rung, int)
