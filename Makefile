@@ -13,11 +13,7 @@ STUDY ?= quickstart
 STORAGE ?= runs
 PACKAGES := platform search_spaces trainers
 BENCHMARKS ?= data_share objective_step leg_overhead study_throughput checkpoint_stall trainer_speed fsdp two_worker_leg \
-<<<<<<< HEAD
-  searcher_time samplers mixture_step large_studies
-=======
-  searcher_time samplers simulated_search
->>>>>>> 12a48b6 (Simulate studies in virtual time, and let patience wait for the best to end)
+  searcher_time samplers mixture_step large_studies simulated_search
 
 .PHONY: help demo setup test test-all check format lint types bench schema report readme clean
 
