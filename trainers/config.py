@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from crossover.trainers.errors import ConfigError
+from crossover.trainers.mixture import mixture_text
 
 __all__ = [
     "AveragingConfig",
@@ -39,7 +40,15 @@ class Section(BaseModel):
 class DataConfig(Section):
     """What is trained on."""
 
-    corpus: str = Field(description="Name of an embedded corpus (python-stdlib) or folder of a prepared corpus.")
+    corpus: Annotated[str, BeforeValidator(mixture_text, json_schema_input_type=str | dict[str, dict[str, float]])] = (
+        Field(
+            description="Name of an embedded corpus (python-stdlib), folder or URI of a prepared corpus, or a mixture: "
+            "corpus -> {weight: share of the tokens read, repeats: times a pass reads it}."
+        )
+    )
+    tier: str | None = Field(
+        default=None, description="Tier of quality of the training text, as low; null: all of it. Held-out text is all."
+    )
     unique_tokens: int = Field(gt=0, description="Unique tokens U of the training subset.")
     sequence_length: int = Field(default=128, ge=2, description="Tokens a sequence, L.")
     seed: int = Field(default=0, ge=0, description="Seed of the permutation of pieces, and so of the subset.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -76,6 +77,7 @@ def evaluation_row(
         precision=setup.runtime.precision,
         device=setup.runtime.description,
         world_size=setup.world.size,
+        corpus_epochs=_corpus_epochs(setup, state),
     )
 
 
@@ -137,6 +139,13 @@ def _rise(scores: WindowScores, best: WindowScores | None) -> tuple[float, float
         return 0.0, 0.0
     rise = paired(scores, best)
     return rise.difference, rise.se
+
+
+def _corpus_epochs(setup: TrialSetup, state: TrainingState) -> str | None:
+    if len(setup.corpus.parts) == 1:
+        return None
+    cursor = state.step * setup.config.schedule.batch_size
+    return json.dumps(setup.subset.epochs_by_corpus(cursor, setup.config.seed))
 
 
 def _peak(setup: TrialSetup) -> float | None:

@@ -20,6 +20,7 @@ _NOT_MATHEMATICS = ("checkpoint", "execution")
 # Settings that came after the first records, each with what every run before it had: at that value they stay out of the
 # identity, so that records keep theirs. A value here never changes, even if the default of its setting does.
 _CAME_LATER: dict[str, Any] = {
+    "data.tier": None,
     "model.num_experts": None,
     "model.sparsity": None,
     "model.granularity": 1,

@@ -61,6 +61,9 @@ class Evaluation(Row):
     precision: str = Field(description="Precision that was resolved: float32 or bfloat16.")
     device: str = Field(description="Device, in words.")
     world_size: int = Field(default=1, description="Workers.")
+    corpus_epochs: str | None = Field(
+        default=None, description="Epochs of each corpus of a mixture, as JSON; None where there is one corpus."
+    )
 
 
 class TrialFacts(Row):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from crossover.trainers.config import TrialConfig
-from crossover.trainers.data import Corpus, TrainingSubset, Windows, held_out_windows, open_corpus
+from crossover.trainers.data import Corpus, MixedCorpus, TrainingSubset, Windows, held_out_windows, open_corpus
 from crossover.trainers.device import Runtime, resolve
 from crossover.trainers.flops import evaluation_flops, training_flops_per_token
 from crossover.trainers.identity import config_hash, trial_identity
@@ -30,7 +30,7 @@ class TrialSetup:
 
     config: TrialConfig
     runtime: Runtime
-    corpus: Corpus
+    corpus: Corpus | MixedCorpus
     subset: TrainingSubset
     validation: Windows
     test: Windows
@@ -41,7 +41,7 @@ class TrialSetup:
     @property
     def trial_id(self) -> str:
         """Identity of the trial."""
-        return trial_identity(self.config, self.corpus.manifest.content_hash)
+        return trial_identity(self.config, self.corpus.content_hash)
 
     @cached_property
     def num_steps(self) -> int:
@@ -91,7 +91,7 @@ class TrialSetup:
 
     def facts(self) -> TrialFacts:
         """What is known of the trial before it starts."""
-        config, origin, manifest_hash = self.config, provenance(), self.corpus.manifest.content_hash
+        config, origin, manifest_hash = self.config, provenance(), self.corpus.content_hash
         return TrialFacts(
             trial_id=self.trial_id,
             config_hash=config_hash(config, manifest_hash),
@@ -135,7 +135,7 @@ def open_setup(config: TrialConfig, world: World | None = None) -> TrialSetup:
         config=config,
         runtime=resolve(config.execution, shape.num_params_active, train_flops),
         corpus=corpus,
-        subset=TrainingSubset(corpus, data.unique_tokens, data.sequence_length, data.seed),
+        subset=TrainingSubset(corpus, data.unique_tokens, data.sequence_length, data.seed, data.tier),
         validation=held_out_windows(
             corpus, "validation", data.sequence_length, evaluation.validation_windows, evaluation.seed
         ),

@@ -105,9 +105,41 @@ def data_make_task(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice.")] = 0,
 ) -> None:
     """Make a multiple-choice task from a corpus: continue the passage; wrong endings are of other documents."""
-    from crossover.trainers.data import open_corpus
+    from crossover.trainers.data.corpus import open_one
     from crossover.trainers.tasks.make_task import TaskShape, make_task
 
     shape = TaskShape(questions, context_characters, ending_characters, endings)
-    make_task(open_corpus(corpus), output, shape, split.value, seed)
+    make_task(open_one(corpus), output, shape, split.value, seed)
     typer.echo(f"{questions} questions of {endings} endings: {output}")
+
+
+@app.command("inspect", short_help="Show what a corpus holds.")
+def data_inspect(
+    corpus: Annotated[str, typer.Argument(metavar="DIR", help="Folder, name or URI of a prepared corpus.")],
+    examples: Annotated[int, typer.Option(min=0, help="Documents to show of each split.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Show counts, lengths, duplicates, hashes, budgets and examples of a corpus."""
+    from crossover.platform.data.inspecting import inspect_corpus, print_inspection
+    from crossover.trainers.data.corpus import open_one
+
+    found = inspect_corpus(open_one(corpus), examples)
+    if as_json:
+        typer.echo(found.to_json())
+    else:
+        print_inspection(found)
+
+
+@app.command("verify", short_help="Check that a corpus is whole and what it says.")
+def data_verify(
+    corpus: Annotated[str, typer.Argument(metavar="DIR", help="Folder, name or URI of a prepared corpus.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Read all of a corpus again: files, counts, split and order of every document by the hash of its text."""
+    import json
+
+    from crossover.trainers.data.corpus import open_one
+    from crossover.trainers.data.verifying import verify_corpus
+
+    verified = verify_corpus(open_one(corpus))
+    typer.echo(json.dumps(verified) if as_json else "\n".join(f"{name}: {text}" for name, text in verified.items()))

@@ -26,7 +26,7 @@ from crossover.platform.study import Study
 from crossover.platform.study.model import WorkerRange
 from crossover.search_spaces import Stratum
 from crossover.trainers.config import TrialConfig
-from crossover.trainers.data import Corpus
+from crossover.trainers.data import Corpus, MixedCorpus
 from crossover.trainers.loop import train_step
 from crossover.trainers.training_state import new_state
 from crossover.trainers.trial_setup import TrialSetup, open_setup
@@ -87,7 +87,7 @@ class StratumCost:
         return self.validation_share + self.test_share
 
 
-def print_plan(study: Study, corpus: Corpus, console: Console) -> None:
+def print_plan(study: Study, corpus: Corpus | MixedCorpus, console: Console) -> None:
     """Prints strata, trials, FLOPs and time, and starts nothing."""
     costs = stratum_costs(study)
     if not console.is_terminal:
@@ -146,9 +146,9 @@ def _count(number: float) -> str:
     raise AssertionError("the last unit takes every number")
 
 
-def _remarks(study: Study, corpus: Corpus, costs: Sequence[StratumCost]) -> list[str]:
+def _remarks(study: Study, corpus: Corpus | MixedCorpus, costs: Sequence[StratumCost]) -> list[str]:
     return [
-        f"corpus {corpus.name}: {corpus.manifest.splits['training'].num_tokens:,} training tokens",
+        f"corpus {corpus.name}: {corpus.num_training_tokens():,} training tokens, separators counted",
         *_missing_windows(study),
         *_warm_start(study, corpus),
         *_auto_workers(study),
@@ -165,8 +165,8 @@ def _remarks(study: Study, corpus: Corpus, costs: Sequence[StratumCost]) -> list
     ]
 
 
-def _warm_start(study: Study, corpus: Corpus) -> list[str]:
-    warm_start = warm_start_of(study, corpus.manifest.content_hash)
+def _warm_start(study: Study, corpus: Corpus | MixedCorpus) -> list[str]:
+    warm_start = warm_start_of(study, corpus.content_hash)
     return [] if warm_start is None else [f"{warm_start}."]
 
 

@@ -36,7 +36,7 @@ from crossover.platform.execution.driver import Interrupts, StudyDriver, Ticker
 from crossover.platform.execution.leg import Train, TrialContext
 from crossover.platform.execution.lock import StudyLock
 from crossover.platform.execution.placement import leg_resources, num_slots, room_of_cluster
-from crossover.platform.execution.preflight import StudyFolder, check_data, check_machine, corpus_location, study_folder
+from crossover.platform.execution.preflight import StudyFolder, check_data, check_machine, study_folder
 from crossover.platform.execution.ray_session import ray_session
 from crossover.platform.execution.reaper import Reaper
 from crossover.platform.execution.results import RecordResults
@@ -51,7 +51,7 @@ from crossover.platform.search.study_plan import budget_of, plan_of
 from crossover.platform.search.warm_start import warm_start_of
 from crossover.platform.study import Study
 from crossover.platform.study.model import ResourcesConfig, WorkerRange
-from crossover.trainers.data import Corpus
+from crossover.trainers.data import Corpus, MixedCorpus
 from crossover.trainers.provenance import provenance
 
 __all__ = ["DONE", "INTERRUPTED", "NO_RESULT", "run_study"]
@@ -93,7 +93,7 @@ def run_study(
         check_machine(study)
     folder = study_folder(study, storage)
     with StudyLock(folder.path):
-        folder.check_same(study, corpus.manifest.content_hash)
+        folder.check_same(study, corpus.content_hash)
         return _Attempt(study, folder, corpus, console, train).run()
 
 
@@ -101,7 +101,7 @@ class _Attempt:
     """One driver's work on a study."""
 
     def __init__(
-        self, study: Study, folder: StudyFolder, corpus: Corpus, console: Console, train: Train | None
+        self, study: Study, folder: StudyFolder, corpus: Corpus | MixedCorpus, console: Console, train: Train | None
     ) -> None:
         self._study, self._folder, self._corpus, self._console, self._train = study, folder, corpus, console, train
         history = attempts(folder.path)
@@ -114,10 +114,10 @@ class _Attempt:
         self._view = StudyView.of(study)
         self._view.replay(decisions, folder.path, driver_alive=False)
         self._budget = budget_of(study, history)
-        warm_start = warm_start_of(study, corpus.manifest.content_hash, folder.path)
+        warm_start = warm_start_of(study, corpus.content_hash, folder.path)
         if warm_start is not None:
             self._say(str(warm_start))
-        plan = plan_of(study, corpus.manifest.content_hash, warm_start)
+        plan = plan_of(study, corpus.content_hash, warm_start)
         self._planner = Planner(plan, self._results, self._decide, slots=0, history=decisions, budget=self._budget)
 
     def run(self) -> int:
@@ -142,7 +142,7 @@ class _Attempt:
         self._planner.slots = num_slots(resources, self._workers, self._room)
         check_quota(self._study, self._planner.slots)
         self._budget.devices = self._workers.max * resources.devices_per_worker
-        self._folder.freeze(self._study, self._corpus.manifest.content_hash)
+        self._folder.freeze(self._study, self._corpus.content_hash)
         with closing(DecisionLog(self._folder.path)) as log:
             self._log = log
             versions = provenance().packages
@@ -159,7 +159,7 @@ class _Attempt:
         driver = StudyDriver(
             self._planner, log.append, control, self._results, self._budget, self._view, interrupts, tracking, quota
         )
-        corpus = corpus_location(self._corpus)
+        corpus = self._corpus.location
         context = TrialContext(
             self._study, self._folder.path, corpus, name, namespace, log.attempt, self._room, self._train
         )

@@ -14,12 +14,12 @@ from crossover.platform.execution.workers import Room
 from crossover.platform.search.study_plan import first_settings
 from crossover.platform.study import Study, read_frozen
 from crossover.platform.study.model import ResourcesConfig
-from crossover.trainers.data import Corpus, held_out_windows, open_corpus
+from crossover.trainers.data import Corpus, MixedCorpus, check_budget, held_out_windows, open_corpus
 from crossover.trainers.device import resolve
 from crossover.trainers.durable import durable_file
-from crossover.trainers.errors import CorpusError, CrossoverError
+from crossover.trainers.errors import CrossoverError
 
-__all__ = ["StudyFolder", "check_data", "check_machine", "corpus_location", "room_here", "study_folder"]
+__all__ = ["StudyFolder", "check_data", "check_machine", "room_here", "study_folder"]
 
 
 @dataclass(frozen=True)
@@ -82,22 +82,18 @@ def study_folder(study: Study, storage: Path | None) -> StudyFolder:
     return StudyFolder(path, not (path / "study.yaml").exists())
 
 
-def check_data(study: Study) -> Corpus:
+def check_data(study: Study) -> Corpus | MixedCorpus:
     """The corpus, opened, and large enough for every stratum.
 
     Raises:
         CorpusError: it is missing or damaged, or has fewer tokens or held-out windows than the study asks for.
     """
     corpus = open_corpus(study.data.corpus)
-    training = corpus.manifest.splits["training"]
-    available = training.num_tokens + training.num_pieces
     for stratum in study.strata():
-        wanted = stratum.settings.get("data.unique_tokens", study.data.unique_tokens)
-        if isinstance(wanted, int) and wanted > available:
-            raise CorpusError(
-                f"data.unique_tokens = {wanted:,} in stratum {stratum.label}, but corpus {study.data.corpus} has "
-                f"{available:,} training tokens (separators counted): set it to that or less, or give more text"
-            )
+        unique = stratum.settings.get("data.unique_tokens", study.data.unique_tokens)
+        tier = stratum.settings.get("data.tier", study.data.tier)
+        if isinstance(unique, int):
+            check_budget(corpus, unique, None if tier is None else str(tier), f" in stratum {stratum.label},")
     _check_windows(corpus, study)
     return corpus
 
@@ -134,14 +130,9 @@ def room_here(resources: ResourcesConfig) -> Room:
     return Room(min(num_workers, int(num_gpus / resources.gpus_per_worker)), gpu_bytes_here())
 
 
-def _check_windows(corpus: Corpus, study: Study) -> None:
+def _check_windows(corpus: Corpus | MixedCorpus, study: Study) -> None:
     stratum = study.strata()[0]  # trials of one study are scored alike
     config = study.trial_config(stratum, first_settings(study, stratum))
     evaluation, length = config.evaluation, config.data.sequence_length
     held_out_windows(corpus, "validation", length, evaluation.validation_windows, evaluation.seed)
     held_out_windows(corpus, "test", length, evaluation.test_windows, evaluation.seed)
-
-
-def corpus_location(corpus: Corpus) -> str:
-    """Where a worker finds the corpus, whatever its working folder: its name if it is embedded, else its folder."""
-    return str(corpus.folder.absolute()) if Path(corpus.name) == corpus.folder else corpus.name

@@ -34,7 +34,7 @@ _NOT_AXES = {
     "data.sequence_length": "trials of one study are scored on the same windows: make a study for each length",
 }
 _LABEL = re.compile(r"[A-Za-z0-9._+-]{1,40}")
-_SCIENTIFIC = ("objective.name", "data.unique_tokens")
+_SCIENTIFIC = ("objective.name", "data.unique_tokens", "data.tier")
 
 
 def structure_mistakes(study: Study) -> list[str]:

@@ -9,26 +9,35 @@ from typing import TYPE_CHECKING, Any
 
 from crossover.trainers.data.corpus import Corpus, open_corpus
 from crossover.trainers.data.manifest import Manifest
+from crossover.trainers.data.mixed import MixedCorpus
 from crossover.trainers.data.prepare import prepare_corpus
 from crossover.trainers.data.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from crossover.trainers.data.subset import Batch, TrainingSubset
+    from crossover.trainers.data.subset import Batch, TrainingSubset, check_budget
     from crossover.trainers.data.windows import Windows, held_out_windows
 
 __all__ = [
     "Batch",
     "Corpus",
     "Manifest",
+    "MixedCorpus",
     "TrainingSubset",
     "Vocabulary",
     "Windows",
+    "check_budget",
     "held_out_windows",
     "open_corpus",
     "prepare_corpus",
 ]
 
-_WITH_TORCH = {"Batch": "subset", "TrainingSubset": "subset", "Windows": "windows", "held_out_windows": "windows"}
+_WITH_TORCH = {
+    "Batch": "subset",
+    "TrainingSubset": "subset",
+    "check_budget": "subset",
+    "Windows": "windows",
+    "held_out_windows": "windows",
+}
 
 
 def __getattr__(name: str) -> Any:

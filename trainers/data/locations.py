@@ -195,13 +195,16 @@ def retried(action: Callable[[], Result], name: str) -> Result:
 
     Raises:
         UnfinishedError: it is refused, or did not come after several tries.
+        FileNotFoundError: it is not there.
     """
     pause = _FIRST_PAUSE_SECONDS
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return action()
+        except FileNotFoundError:
+            raise
         except OSError as error:
-            if attempt == _ATTEMPTS or isinstance(error, FileNotFoundError) or any(w in str(error) for w in _FINAL):
+            if attempt == _ATTEMPTS or any(word in str(error) for word in _FINAL):
                 tries = "" if attempt == 1 else f" in {attempt} tries"
                 raise UnfinishedError(
                     f"{name} cannot be read{tries} ({error}): look at its address, its permissions and the network"

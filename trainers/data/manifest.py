@@ -138,6 +138,16 @@ class Manifest(_Facts):
             content["quality"] = self.quality.sha256
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
+    @property
+    def files(self) -> dict[str, tuple[int | None, str]]:
+        """Every file of the folder but the manifest: bytes (None: not known) and sha256, by name."""
+        files: dict[str, tuple[int | None, str]] = {one.file: (one.file_bytes, one.sha256) for one in self.shards}
+        if self.quality is not None:
+            files[self.quality.file] = self.quality.file_bytes, self.quality.sha256
+        if self.tokenizer_sha256 is not None:
+            files["tokenizer.json"] = None, self.tokenizer_sha256
+        return files
+
     def summary(self) -> str:
         """What a person wants to see once a corpus is prepared: counts of each split, what was left out, the hash."""
         lines = [
@@ -171,11 +181,25 @@ class Manifest(_Facts):
         """
         path = folder / MANIFEST_NAME
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return cls.parse(path.read_bytes(), str(path))
+        except OSError as error:
             raise CorpusError(f"{path} cannot be read ({error}): {_REMEDY}") from None
+
+    @classmethod
+    def parse(cls, raw: bytes, path: str) -> Manifest:
+        """The manifest that these bytes are.
+
+        Args:
+            raw: of the file.
+            path: how messages call it.
+
+        Raises:
+            CorpusError: they are of another format version or no manifest.
+        """
         try:
-            content = json.loads(text)
+            content = json.loads(raw)
+        except UnicodeDecodeError as error:
+            raise CorpusError(f"{path} cannot be read ({error}): {_REMEDY}") from None
         except ValueError as error:
             raise CorpusError(f"{path} is damaged, not JSON ({error}): {_REMEDY}") from None
         version = content.get("format_version") if isinstance(content, dict) else None

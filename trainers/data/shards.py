@@ -90,6 +90,15 @@ class SplitTokens:
         shard, origin = self._shard_of(start)
         return int(self._token_bytes[shard][start - origin : stop - origin].sum())
 
+    @property
+    def num_documents(self) -> int:
+        """Documents."""
+        return len(self.document_offsets) - 1
+
+    def document(self, number: int) -> TokenArray:
+        """The tokens of a document: a view of the memory map."""
+        return self.read(int(self.document_offsets[number]), int(self.document_offsets[number + 1]))
+
     def _shard_of(self, start: int) -> tuple[int, int]:
         shard = int(np.searchsorted(self._shard_offsets[1:-1], start, side="right"))
         return shard, int(self._shard_offsets[shard])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crossover.trainers.data.corpus import Corpus
+from crossover.trainers.data.mixed import MixedCorpus
 from crossover.trainers.data.permutation import KeyedPermutation
 
 __all__ = ["Windows", "held_out_windows"]
@@ -48,9 +49,15 @@ class Windows:
 
 
 def held_out_windows(
-    corpus: Corpus, split: Literal["validation", "test"], sequence_length: int, num_windows: int, seed: int
+    corpus: Corpus | MixedCorpus,
+    split: Literal["validation", "test"],
+    sequence_length: int,
+    num_windows: int,
+    seed: int,
 ) -> Windows:
     """The first windows of a seeded permutation of all windows of a split.
+
+    Of a mixture each corpus gives its weight's share of them, at least one, so that the loss is that of the mixture.
 
     Args:
         corpus: where they come from.
@@ -59,6 +66,31 @@ def held_out_windows(
         num_windows: windows wanted; all are taken where there are fewer, see `Windows.num`.
         seed: the evaluation seed, common to all trials compared.
     """
+    chosen, first_document = [], 0
+    for part in corpus.parts:
+        share = max(1, round(num_windows * part.weight))
+        chosen.append(_windows_of(part.corpus, split, sequence_length, share, seed, first_document))
+        first_document += part.corpus.manifest.splits[split].num_documents
+    tokens_WL, num_tokens_W, num_bytes_W, document_W = (np.concatenate(arrays) for arrays in zip(*chosen, strict=True))
+    return Windows(
+        torch.from_numpy(tokens_WL),
+        torch.from_numpy(np.arange(sequence_length) < num_tokens_W[:, None]),
+        num_tokens_W,
+        num_bytes_W,
+        document_W,
+        _digest(tokens_WL, num_tokens_W, document_W),
+    )
+
+
+def _windows_of(
+    corpus: Corpus,
+    split: Literal["validation", "test"],
+    sequence_length: int,
+    num_windows: int,
+    seed: int,
+    first_document: int,
+) -> tuple[NDArray[np.int64], ...]:
+    """Tokens, number of tokens, bytes and document of each window of one corpus."""
     text = corpus.split(split)
     length_D = np.diff(text.document_offsets)
     document_A, start_A = _all_windows(length_D + 1, sequence_length)
@@ -72,15 +104,7 @@ def held_out_windows(
     for row, (origin, length) in enumerate(zip(origin_W.tolist(), num_text_W.tolist(), strict=True)):
         tokens_WL[row, :length] = text.read(origin, origin + length)
         num_bytes_W[row] = text.num_bytes(origin, origin + length)
-    valid_WL = np.arange(sequence_length) < num_tokens_W[:, None]
-    return Windows(
-        torch.from_numpy(tokens_WL),
-        torch.from_numpy(valid_WL),
-        num_tokens_W,
-        num_bytes_W,
-        document_W,
-        _digest(tokens_WL, num_tokens_W, document_W),
-    )
+    return tokens_WL, num_tokens_W, num_bytes_W, document_W + first_document
 
 
 def _all_windows(length_D: NDArray[np.int64], sequence_length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
