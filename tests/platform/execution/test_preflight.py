@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from crossover.platform.execution.launch import run_study
-from crossover.platform.execution.preflight import check_data, check_machine, corpus_location, study_folder
+from crossover.platform.execution.preflight import check_data, check_machine, study_folder
 from crossover.trainers.errors import CorpusError, CrossoverError
 from crossover.trainers.model.shapes import shape_of
 
@@ -36,7 +36,7 @@ def test_workers_find_a_corpus_by_an_absolute_folder(
 ) -> None:
     monkeypatch.chdir(tiny_corpus.parent)
     corpus = check_data(tiny_study(data__corpus=f"./{tiny_corpus.name}"))
-    assert Path(corpus_location(corpus)) == tiny_corpus
+    assert Path(corpus.location) == tiny_corpus
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -22,6 +22,7 @@ BASE: dict[str, Any] = {
     "search": {"trials": 2},
 }
 VALUES: dict[str, tuple[Any, Any]] = {
+    "data.tier": ("low", "high"),
     "data.unique_tokens": (8192, 4096),
     "model.size": ("100k", "400k"),
     "model.num_layers": (2, 4),
@@ -86,7 +87,7 @@ def document(path: str) -> dict[str, Any]:
 @pytest.mark.parametrize("path", VARIED)
 def test_every_setting_can_be_an_axis_and_reaches_the_trial(path: str) -> None:
     written = document(path)
-    role = "scientific" if path in ("objective.name", "data.unique_tokens") else "nuisance"
+    role = "scientific" if path in ("objective.name", "data.tier", "data.unique_tokens") else "nuisance"
     first, second = values_of(path)
     written["axes"][path] = {"choice": [first, second], "role": role}
     study = study_of(written, "study reach")
@@ -111,7 +112,7 @@ def test_what_is_no_axis_is_refused_with_what_to_do(path: str) -> None:
 @pytest.mark.parametrize("path", [path for path in VARIED if path != "optimizer.beta2"])
 def test_every_axis_can_be_a_condition(path: str) -> None:
     written = document(path)
-    role = "scientific" if path in ("objective.name", "data.unique_tokens") else "nuisance"
+    role = "scientific" if path in ("objective.name", "data.tier", "data.unique_tokens") else "nuisance"
     first, second = values_of(path)
     written["axes"][path] = {"choice": [first, second], "role": role}
     written["axes"]["optimizer.beta2"] = {"uniform": [0.9, 0.99], "role": "nuisance", "when": {path: first}}
