@@ -30,7 +30,7 @@ def config(**changes: Any) -> TrialConfig:
             "optimizer.learning_rat: there is no such name; did you mean learning_rate?",
         ),
         ({"optimiser": 1}, "did you mean optimizer?"),
-        ({"data__zzz": 1}, "none of corpus, unique_tokens, sequence_length, seed"),
+        ({"data__zzz": 1}, "none of corpus, tier, unique_tokens, sequence_length, seed"),
         ({"regularization__dropout": 1.0}, r"regularization.dropout: .*less than 1 \(got 1.0\)"),
         ({"schedule__epochs": float("nan")}, "schedule.epochs: .*finite"),
         ({"evaluation__ratio": 1 + 1e-9}, "evaluation.ratio: .*1.001"),
