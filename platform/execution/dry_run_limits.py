@@ -73,6 +73,7 @@ def _disk(study: Study, num_trials: int, slots: int, record_bytes: float) -> str
         if least < everything:
             checkpoints += f" (checkpoints.max_bytes could keep them to {bytes_text(least)})"
     else:
-        verb = "keeps" if quota >= least else f"is refused, {bytes_text(least)} can be needed at once; it would keep"
-        checkpoints = f"checkpoints.max_bytes = {bytes_text(quota)} {verb} them to {bytes_text(min(quota, everything))}"
+        kept = f"keeps them to {bytes_text(min(quota, everything))}"
+        words = kept if quota >= least else f"will be refused, {bytes_text(least)} can be needed at once"
+        checkpoints = f"checkpoints.max_bytes = {bytes_text(quota)} {words}"
     return f"Disk: {checkpoints}; {bytes_text(record_bytes)} of rows and losses."

@@ -15,7 +15,7 @@ from crossover.search_spaces.axis import DOMAINS
 
 __all__ = ["apply_overrides"]
 
-_SECTIONS = ("data", "search", "stopping", "budget", "resources", "tracking")
+_SECTIONS = ("data", "search", "stopping", "budget", "checkpoints", "resources", "tracking")
 
 
 def apply_overrides(document: Any, overrides: Sequence[str], what: str) -> Any:

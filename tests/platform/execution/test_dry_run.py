@@ -93,7 +93,7 @@ def test_disk_that_is_predicted_is_what_a_whole_trial_takes(tiny_study: MakeStud
         ({"wall_seconds": 600.0}, {}, ["ends it after 10 min, which pays for all of it."]),
         ({}, {}, ["Disk: up to", "of checkpoints", "of rows and losses."]),
         ({}, {"max_bytes": "100MB"}, ["checkpoints.max_bytes = 100 MB keeps them to"]),
-        ({}, {"max_bytes": "1MB"}, ["checkpoints.max_bytes = 1 MB is refused,"]),
+        ({}, {"max_bytes": "1MB"}, ["checkpoints.max_bytes = 1 MB will be refused,"]),
     ],
 )
 def test_every_limit_is_predicted(
