@@ -88,6 +88,6 @@ def test_override_of_a_broken_file_is_no_traceback(tmp_path: Path) -> None:
 def test_every_section_of_a_study_can_be_set() -> None:
     study = read_study("quickstart", ["checkpoints.max_bytes=1.5GiB", "budget.device_hours=2"])
     assert (study.checkpoints.max_bytes, study.budget.device_hours) == (3 * 2**29, 2.0)
-    with pytest.raises(StudyError, match="checkpoints.max_bytes: 'lots' is no size: write bytes such as 500MB"):
+    with pytest.raises(StudyError, match="is no size: write bytes such as 500MB"):
         read_study("quickstart", ["checkpoints.max_bytes=lots"])
     assert read_study("quickstart").same_questions(study) == []
