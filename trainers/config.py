@@ -14,6 +14,7 @@ from crossover.trainers.errors import ConfigError
 from crossover.trainers.mixture import mixture_text
 
 __all__ = [
+    "AnnealingConfig",
     "AveragingConfig",
     "CheckpointConfig",
     "DataConfig",
@@ -294,6 +295,24 @@ class RegularizationConfig(Section):
     )
 
 
+class AnnealingConfig(Section):
+    """Branches on which the learning rate falls to its end while the run goes on: a curve of endpoints of one run."""
+
+    first_epoch: float | None = Field(
+        default=None, ge=1e-6, le=1e6, description="Epochs to the first branch; null: there are none."
+    )
+    ratio: float = Field(default=2.0, ge=1.001, le=1e6, description="Ratio of the epochs of two branches in a row.")
+    fraction: float = Field(
+        default=0.1, gt=0, le=1, description="Length of a branch over the tokens that the run had seen before it."
+    )
+    final_fraction: float = Field(default=0.0, ge=0, lt=1, description="Last rate of a branch over its first.")
+    decides: bool = Field(
+        default=False,
+        description="Decisions (best, stopping, search, test) are taken on the annealed branches, not on the averaged "
+        "weights of the run.",
+    )
+
+
 class AveragingConfig(Section):
     """Averaged weights, on which every decision is taken."""
 
@@ -376,11 +395,29 @@ class TrialConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     regularization: RegularizationConfig = RegularizationConfig()
     averaging: AveragingConfig = AveragingConfig()
+    annealing: AnnealingConfig = AnnealingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     stopping: StoppingConfig = StoppingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     execution: ExecutionConfig = ExecutionConfig()
     seed: int = Field(default=0, ge=0, description="Seed of initial weights, order, masks and dropout.")
+
+    @model_validator(mode="after")
+    def _branches_fit_the_run(self) -> Self:
+        first, schedule = self.annealing.first_epoch, self.schedule
+        if first is None:
+            return self
+        if schedule.name != "constant":
+            raise ValueError(
+                f"annealing.first_epoch = {first:g} anneals branches of a run whose rate stays, and schedule.name is "
+                f"{schedule.name}, whose rate falls by itself: set schedule.name to constant"
+            )
+        if first > schedule.epochs:
+            raise ValueError(
+                f"annealing.first_epoch = {first:g} is after the end of the run at schedule.epochs = "
+                f"{schedule.epochs:g}: set it to that or less"
+            )
+        return self
 
     @model_validator(mode="after")
     def _nothing_set_is_ignored(self) -> Self:

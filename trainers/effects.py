@@ -72,6 +72,10 @@ EFFECTS = (
         "is for optimizer.final_weight_decay",
         lambda c: c.optimizer.final_weight_decay is not None,
     ),
+    *(
+        Effect(f"annealing.{n}", "is for annealing.first_epoch", lambda c: c.annealing.first_epoch is not None)
+        for n in ("ratio", "fraction", "final_fraction", "decides")
+    ),
     Effect(
         "model.bias_rate", "is for model.balancing: bias", lambda c: _trains_experts(c) and c.model.balancing == "bias"
     ),

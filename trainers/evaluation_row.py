@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from crossover.trainers.device import peak_memory_bytes
 from crossover.trainers.evaluate import WindowScores, paired
@@ -17,7 +17,10 @@ from crossover.trainers.run import StopRequest
 from crossover.trainers.training_state import TrainingState
 from crossover.trainers.trial_setup import TrialSetup
 
-__all__ = ["evaluation_row", "trial_end"]
+__all__ = ["BRANCHES", "Branch", "evaluation_row", "trial_end"]
+
+Branch = Literal["stable", "annealed"]
+BRANCHES: tuple[Branch, ...] = ("stable", "annealed")
 
 
 def evaluation_row(
@@ -27,6 +30,7 @@ def evaluation_row(
     scores: WindowScores,
     best: WindowScores | None,
     routing: RoutingReport | None = None,
+    branch: Branch = "stable",
 ) -> Evaluation:
     """The row of the state that was just scored. All workers call it together.
 
@@ -38,11 +42,13 @@ def evaluation_row(
         state: as it stood after training; its clock has the evaluation.
         before: the rows before this one.
         scores: of the averaged weights, on the validation windows.
-        best: scores of the best row of `before`; None where no loss was finite.
-        routing: of the averaged weights; None of a dense model.
+        best: scores of the best row of `before` on this branch; None where no loss was finite.
+        routing: of the weights that were scored; None of a dense model.
+        branch: whether these are averaged weights of the run, or those at the end of an annealed branch.
     """
-    position = best_index(before)
-    best_loss = math.nan if position is None else before[position].val_loss
+    same_branch = [row for row in before if row.branch == branch]
+    position = best_index(same_branch)
+    best_loss = math.nan if position is None else same_branch[position].val_loss
     rise, rise_se = _rise(scores, best)
     throughput = state.tokens_per_second
     unique_tokens = setup.subset.unique_tokens
@@ -51,7 +57,7 @@ def evaluation_row(
         epoch=state.tokens_seen / unique_tokens,
         tokens_seen=state.tokens_seen,
         unique_tokens=unique_tokens,
-        train_flops=setup.train_flops_per_token * state.tokens_seen,
+        train_flops=setup.train_flops_per_token * (state.tokens_seen + state.branch_tokens),
         train_flops_6nd=training_flops_6nd(setup.shape, state.tokens_seen),
         eval_flops=(len(before) + 1) * setup.validation_flops,
         wall_seconds=state.clock.total,
@@ -65,7 +71,7 @@ def evaluation_row(
         rise_over_best=rise,
         rise_over_best_se=rise_se,
         best_val_loss=min((x for x in (best_loss, scores.loss) if math.isfinite(x)), default=math.nan),
-        raw_val_loss=None if state.averages.is_on else scores.loss,
+        raw_val_loss=scores.loss if branch == "annealed" or not state.averages.is_on else None,
         learning_rate=state.learning_rate,
         grad_norm=None if state.grad_norm is None else state.grad_norm.item(),
         tokens_per_second=throughput,
@@ -74,6 +80,9 @@ def evaluation_row(
         router_max_load=None if routing is None else routing.max_load,
         router_entropy=None if routing is None else routing.entropy,
         router_agreement=None if routing is None else routing.agreement,
+        branch=branch,
+        decides=setup.config.annealing.decides == (branch == "annealed"),
+        branch_flops=setup.train_flops_per_token * state.branch_tokens,
         precision=setup.runtime.precision,
         device=setup.runtime.description,
         world_size=setup.world.size,
@@ -97,15 +106,16 @@ def trial_end(
         ending: why.
         test: scores of the best averaged weights on the test windows; None where no evaluation was finite.
     """
-    position = best_index(rows)
+    decisive = [row for row in rows if row.decides]
+    position = best_index(decisive)
     return TrialEnd(
         stop_reason=ending.reason,
         stop_evidence=ending.evidence,
-        **({} if position is None else _best(rows[position])),
-        final_bits_per_byte=_finite(rows[-1].val_bits_per_byte) if rows else None,
+        **({} if position is None else _best(decisive[position])),
+        final_bits_per_byte=_finite(decisive[-1].val_bits_per_byte) if decisive else None,
         **({} if test is None else _test(test)),
         tokens_seen=state.tokens_seen,
-        train_flops=setup.train_flops_per_token * state.tokens_seen,
+        train_flops=setup.train_flops_per_token * (state.tokens_seen + state.branch_tokens),
         eval_flops=len(rows) * setup.validation_flops + (0.0 if test is None else setup.test_flops),
         wall_seconds=state.clock.total,
     )

@@ -52,6 +52,11 @@ _CAME_LATER: dict[str, Any] = {
     "objective.at_least_one_mask": False,
     "objective.mask_fraction": "nominal",
     "objective.block_length": 16,
+    "annealing.first_epoch": None,
+    "annealing.ratio": 2.0,
+    "annealing.fraction": 0.1,
+    "annealing.final_fraction": 0.0,
+    "annealing.decides": False,
 }
 
 

@@ -11,29 +11,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crossover.trainers.annealing import branch_step, on_a_branch
 from crossover.trainers.config import TrialConfig
-from crossover.trainers.data import Batch, Windows
+from crossover.trainers.data import Windows
 from crossover.trainers.evaluate import WindowScores, score
-from crossover.trainers.evaluation_row import evaluation_row, trial_end
-from crossover.trainers.model.router import observed_routing
-from crossover.trainers.optim import clip_gradients
+from crossover.trainers.evaluation_row import BRANCHES, Branch, evaluation_row, trial_end
 from crossover.trainers.overfitting import StopRule, best_index, build_rule
 from crossover.trainers.record_writer import RecordWriter, open_record
 from crossover.trainers.routing_report import RoutingReport, routing_report
 from crossover.trainers.rows import Evaluation, TrialEnd
 from crossover.trainers.run import Progress, Run, StopRequest
-from crossover.trainers.schedule import learning_rate, weight_decay
 from crossover.trainers.shards import SavedTensors
-from crossover.trainers.training_state import TrainingState, derived_seed, new_state
+from crossover.trainers.step import train_step
+from crossover.trainers.training_state import TrainingState, new_state
 from crossover.trainers.trial_setup import TrialSetup, open_setup, window_facts
 from crossover.trainers.world import World, open_world
 
@@ -83,42 +81,6 @@ def train(config: TrialConfig, run: Run) -> LegEnd:
                 return LegEnd("interrupted")
 
 
-def train_step(setup: TrialSetup, state: TrainingState) -> None:
-    """One optimizer step of all workers, whose noise and dropout are those of its number."""
-    config, step = setup.config, state.step
-    batch = setup.subset.batch(step * config.schedule.batch_size, config.schedule.batch_size, config.seed)
-    for rows in setup.micro_batches:
-        minimized, nats = state.parallel(partial(_forward, setup, state, batch, rows))
-        torch.autograd.backward(minimized / batch.num_tokens)
-        state.nats += nats.detach()
-    state.grad_norm = clip_gradients(state.model, config.optimizer.gradient_clip)
-    state.learning_rate = learning_rate(step, setup.num_steps, config.schedule, config.optimizer.learning_rate)
-    state.optimizer.step(state.learning_rate, weight_decay(step, setup.num_steps, config.optimizer))
-    state.optimizer.zero_grad()
-    state.averages.update(step + 1)
-    state.rebalance_experts(setup.world)
-
-    state.step += 1
-    state.tokens_seen += batch.num_tokens
-    state.num_tokens += batch.num_tokens
-
-
-def _forward(setup: TrialSetup, state: TrainingState, batch: Batch, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is minimized, and the nats in it, of some rows of the global batch, summed over tokens.
-
-    Noise is drawn for all of the batch, dropout for these rows.
-    """
-    seed, step = setup.config.seed, state.step
-    noise = torch.Generator().manual_seed(derived_seed(seed, "noise", step))
-    torch.manual_seed(derived_seed(seed, "dropout" if rows.start == 0 else f"dropout from row {rows.start}", step))
-    with setup.runtime.autocast(), observed_routing(state.model) as routing:
-        loss = setup.objective.training_loss(state.model, batch, noise, rows)
-    if (counts := routing.counts) is not None:
-        state.expert_counts = counts if state.expert_counts is None else state.expert_counts + counts
-    auxiliary = [term for term in (loss.auxiliary_nats, routing.loss) if term is not None]
-    return sum(auxiliary, loss.nats), loss.nats
-
-
 def _checked_setup(config: TrialConfig, world: World) -> TrialSetup:
     setup = open_setup(config, world)
     setup.check_world()
@@ -135,7 +97,7 @@ class _Leg:
     state: TrainingState
     rule: StopRule
     rows: list[Evaluation]
-    best: WindowScores | None
+    best: dict[Branch, WindowScores]
     committed: tuple[int, StopRequest | None]
     unwritten_windows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     unwritten_best: tuple[int, Mapping[str, torch.Tensor]] | None = None
@@ -147,6 +109,8 @@ class _Leg:
         while True:
             if self._evaluation_is_due():
                 self._evaluate()
+            if self._branch_is_due():
+                self._anneal()
             if (ending := self._ending()) is not None:
                 return LegEnd("ended", self._finish(ending))
             if self._leg_is_over():
@@ -164,7 +128,7 @@ class _Leg:
         """Until an evaluation is due, the leg is over or the trial ends."""
         setup, state, poll_seconds = self.setup, self.state, self.setup.config.checkpoint.poll_seconds
         self._ask("training")
-        while state.ending is None and not self._evaluation_is_due() and not self._leg_is_over():
+        while state.ending is None and not self._something_is_due():
             train_step(setup, state)
             if state.step % _FINITE_CHECK_STEPS == 0:
                 self._check_that_the_loss_is_finite()
@@ -175,15 +139,41 @@ class _Leg:
             if commit:
                 self.save()
 
+    def _anneal(self) -> None:
+        """A branch from here to its row; nothing is committed on it, and the run goes on as if it had not been."""
+        setup, state, poll_seconds = self.setup, self.state, self.setup.config.checkpoint.poll_seconds
+        begin, rate = state.step, setup.config.optimizer.learning_rate
+        end = setup.branch_ends[begin]
+        with on_a_branch(state):
+            while state.step < end and state.ending is None:
+                branch_step(setup, state, begin, end, rate)
+                if setup.world.flags_from_main(time.monotonic() - self.polled_at >= poll_seconds)[0]:
+                    self._ask("training")
+            if state.ending is None:
+                self._evaluate_branch()
+        self._commit_if_due()
+
     def _check_that_the_loss_is_finite(self) -> None:
         if not math.isfinite(nats := self.state.total_nats(self.setup.world)):
             self.state.ending = StopRequest("diverged", f"the training loss is {nats} by step {self.state.step}")
 
     def _evaluation_is_due(self) -> bool:
         """Nothing is evaluated twice, and what was trained before an end is evaluated."""
-        evaluated = self.rows[-1].step if self.rows else 0
+        evaluated = self._evaluated_step
         wanted = self.state.ending is not None or self.state.step in self.setup.evaluation_steps
         return wanted and self.state.step > evaluated
+
+    def _branch_is_due(self) -> bool:
+        end = self.setup.branch_ends.get(self.state.step)
+        return end is not None and self.state.ending is None and all(row.step != end for row in self.rows)
+
+    def _something_is_due(self) -> bool:
+        return self._evaluation_is_due() or self._branch_is_due() or self._leg_is_over()
+
+    @property
+    def _evaluated_step(self) -> int:
+        """Of the run itself."""
+        return max((row.step for row in self.rows if row.branch == "stable"), default=0)
 
     def _commit_is_due(self) -> bool:
         """Rows follow one another fast at first, and a commit costs more than a step: some wait for the next one."""
@@ -200,7 +190,7 @@ class _Leg:
         """Why the trial ends, by a request or by its own history; a resumed leg comes to the same."""
         if self.state.ending is not None:
             return self.state.ending
-        verdict = self.rule.verdict(self.rows)
+        verdict = self.rule.verdict([row for row in self.rows if row.decides])
         if verdict.reason is not None:
             return StopRequest(verdict.reason, verdict.evidence)
         if self.state.step >= self.setup.num_steps:
@@ -209,32 +199,49 @@ class _Leg:
 
     def _evaluate(self) -> None:
         """Scores the averaged weights; the row, its windows and a checkpoint are committed together."""
-        config, state = self.setup.config.evaluation, self.state
+        state = self.state
         state.nats.item()  # waits for the device, so that the clock is right
         state.clock.lap("training")
         self._ask("validating")
         with state.averages.swapped_in():
-            scores = self._score(self.setup.validation, config.masks_per_window)
-            routing = self._look_at_routing()
-        row = evaluation_row(self.setup, state, self.rows, scores, self.best, routing)
-        self.rows.append(self.setup.world.from_main(row))  # its columns of the clock differ
-        is_best = best_index(self.rows) == len(self.rows) - 1
+            scores, routing = self._scores_of_the_weights()
+        self._take_row(scores, routing, "stable", state.averaged_weights())
+        if routing is not None:
+            state.choices = routing.choices
         state.begin_stretch()
-        self.unwritten_windows[state.step] = scores.nats_W
-        if is_best:
-            self.best = scores
-            self.unwritten_best = state.step, _copied(state.averaged_weights())
+        self._commit_if_due()
+
+    def _evaluate_branch(self) -> None:
+        """Scores the weights at the end of a branch, which need no averaging."""
+        self.state.nats.item()
+        self.state.clock.lap("training")
+        scores, routing = self._scores_of_the_weights()
+        self._take_row(scores, routing, "annealed", self.state.model.weights())
+
+    def _take_row(
+        self, scores: WindowScores, routing: RoutingReport | None, branch: Branch, weights: Mapping[str, torch.Tensor]
+    ) -> None:
+        row = evaluation_row(self.setup, self.state, self.rows, scores, self.best.get(branch), routing, branch)
+        row = self.setup.world.from_main(row)  # its columns of the clock differ
+        self.rows.append(row)
+        self.unwritten_windows[row.step] = scores.nats_W
+        if row.val_loss == row.best_val_loss and row.rise_over_best == 0:
+            self.best[branch] = scores
+            if row.decides:
+                self.unwritten_best = row.step, _copied(weights)
+        if self.setup.world.is_main:
+            self.run.evaluated(row)
+
+    def _commit_if_due(self) -> None:
         if self.setup.world.flags_from_main(self._commit_is_due())[0]:
             self._commit()
-        if self.setup.world.is_main:
-            self.run.evaluated(self.rows[-1])
 
     def _finish(self, ending: StopRequest) -> TrialEnd:
         """Scores the test windows once, at the best averaged weights, and writes the end."""
         self.save()  # if the test is cut off, what was decided stands, and what is asked meanwhile changes nothing
         self._ask("testing")
         test = None
-        if self.best is not None:
+        if best_index([row for row in self.rows if row.decides]) is not None:
             self.writer.wait()
             self.state.set_weights(SavedTensors([self.writer.record.best_weights()]))
             test = self._score(self.setup.test, self.setup.config.evaluation.test_masks_per_window)
@@ -252,16 +259,15 @@ class _Leg:
         self.state.clock.lap("evaluation")
         return scores
 
-    def _look_at_routing(self) -> RoutingReport | None:
-        setup, state = self.setup, self.state
-        seed = setup.config.evaluation.seed
+    def _scores_of_the_weights(self) -> tuple[WindowScores, RoutingReport | None]:
+        """Of the weights that are in the model, on the validation windows."""
+        setup, state, config = self.setup, self.state, self.setup.config.evaluation
+        scores = self._score(setup.validation, config.masks_per_window)
         with setup.runtime.autocast():
-            report = state.parallel.evaluate(
-                lambda: routing_report(state.model, setup.objective, setup.validation, seed, state.choices)
+            routing = state.parallel.evaluate(
+                lambda: routing_report(state.model, setup.objective, setup.validation, config.seed, state.choices)
             )
-        if report is not None:
-            state.choices = report.choices
-        return report
+        return scores, routing
 
     def _commit(self) -> None:
         checkpoint = self.state.checkpoint(self.setup.world)
@@ -286,7 +292,7 @@ class _Leg:
 
     def _progress(self, activity: Activity) -> Progress:
         state, setup, num_rows = self.state, self.setup, len(self.rows)
-        is_evaluated = state.step == (self.rows[-1].step if self.rows else 0)
+        is_evaluated = state.step == self._evaluated_step
         is_tested = num_rows > 0 or not is_evaluated
         return Progress(
             trial_id=setup.trial_id,
@@ -295,28 +301,34 @@ class _Leg:
             epoch=state.tokens_seen / setup.subset.unique_tokens,
             tokens_per_second=state.tokens_per_second,
             activity=activity,
-            flops=setup.train_flops_per_token * state.tokens_seen + num_rows * setup.validation_flops,
+            flops=setup.train_flops_per_token * (state.tokens_seen + state.branch_tokens)
+            + num_rows * setup.validation_flops,
             ending_flops=(not is_evaluated) * setup.validation_flops + is_tested * setup.test_flops,
         )
 
 
 def _begin_leg(setup: TrialSetup, run: Run, writer: RecordWriter) -> _Leg:
     """A leg at the newest valid checkpoint, or before the first step."""
-    state, rows, best = new_state(setup), [], None
+    state, rows = new_state(setup), []
+    best: dict[Branch, WindowScores] = {}
     if (restored := writer.restore()) is not None:
         state.restore(restored.checkpoint, setup.world)
         rows = restored.evaluations
-        best = _best_scores(setup, writer)
+        best = _best_scores(setup, writer, rows)
     state.clock.start()
     return _Leg(setup, run, writer, state, build_rule(setup.config.stopping), rows, best, (state.step, state.ending))
 
 
-def _best_scores(setup: TrialSetup, writer: RecordWriter) -> WindowScores | None:
-    if writer.best_step is None:
-        return None
+def _best_scores(setup: TrialSetup, writer: RecordWriter, rows: Sequence[Evaluation]) -> dict[Branch, WindowScores]:
+    """Of the run and of its branches, where there is a finite one."""
+    found: dict[Branch, WindowScores] = {}
     windows = setup.validation
-    nats_W = writer.record.window_nats(writer.best_step)
-    return WindowScores(nats_W, windows.num_tokens_W, windows.num_bytes_W, windows.document_W)
+    for branch in BRANCHES:
+        of_branch = [row for row in rows if row.branch == branch]
+        if (position := best_index(of_branch)) is not None:
+            nats_W = writer.record.window_nats(of_branch[position].step)
+            found[branch] = WindowScores(nats_W, windows.num_tokens_W, windows.num_bytes_W, windows.document_W)
+    return found
 
 
 def _copied(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -36,6 +36,7 @@ __all__ = [
     "RecordPaths",
     "TrialRecord",
     "WindowFacts",
+    "deciding",
     "evaluations_from_bytes",
     "evaluations_of",
     "evaluations_to_bytes",
@@ -46,7 +47,12 @@ _log = logging.getLogger(__name__)
 _REMEDY = "Restore the trial's folder from a copy, or remove it to train this trial from the start"
 _FACTS_NAME, _END_NAME = "trial.json", "end.json"
 _RowT = TypeVar("_RowT", bound=BaseModel)
-_ARROW_TYPES: dict[type, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+_ARROW_TYPES: dict[type, pa.DataType] = {
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    bool: pa.bool_(),
+}
 
 
 @dataclass(frozen=True)
@@ -328,7 +334,7 @@ def evaluations_from_bytes(content: bytes) -> list[Evaluation]:
 
 
 def rows_from_bytes(content: bytes) -> pa.RecordBatch:
-    """The same, as they are stored.
+    """The same, as they are stored; columns that came after they were written have their defaults.
 
     Raises:
         RecordError: they are of another version of the schema.
@@ -338,12 +344,27 @@ def rows_from_bytes(content: bytes) -> pa.RecordBatch:
     version = metadata.get(b"schema_version", b"0").decode()
     if version != str(SCHEMA_VERSION):
         raise RecordError(f"rows of schema version {version}, and this release reads {SCHEMA_VERSION}")
-    return reader.get_batch(0)
+    rows = reader.get_batch(0)
+    return rows if rows.schema.names == EVALUATION_SCHEMA.names else _completed(rows)
+
+
+def deciding(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows that decisions are taken on: of the run itself, or of its annealed branches."""
+    return rows.filter(rows["decides"])
 
 
 def evaluations_of(rows: pa.RecordBatch | None) -> list[Evaluation]:
     """Stored rows as evaluations."""
     return [] if rows is None else [Evaluation.model_validate(row) for row in rows.to_pylist()]
+
+
+def _completed(rows: pa.RecordBatch) -> pa.RecordBatch:
+    known, fields = set(rows.schema.names), Evaluation.model_fields
+    columns = [
+        rows[field.name] if field.name in known else pa.array([fields[field.name].default] * rows.num_rows, field.type)
+        for field in EVALUATION_SCHEMA
+    ]
+    return pa.record_batch(columns, schema=EVALUATION_SCHEMA)
 
 
 def _fields() -> Iterator[pa.Field]:

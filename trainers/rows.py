@@ -30,7 +30,7 @@ class Evaluation(Row):
     epoch: float = Field(description="tokens_seen / unique_tokens.")
     tokens_seen: int = Field(description="Training tokens seen, repeats counted.")
     unique_tokens: int = Field(description="Unique tokens U of the training subset.")
-    train_flops: float = Field(description="FLOPs of training so far, counted exactly.")
+    train_flops: float = Field(description="FLOPs of training so far, counted exactly, branches among them.")
     train_flops_6nd: float = Field(description="6 N D: N active parameters in matrix products, D tokens seen.")
     eval_flops: float = Field(description="FLOPs of evaluation so far.")
     wall_seconds: float = Field(description="Seconds of work so far, all legs, start-up excluded.")
@@ -58,6 +58,8 @@ class Evaluation(Row):
         default=None, description="Mixtures: share of tokens whose first expert is that of the evaluation before."
     )
     branch: Literal["stable", "annealed"] = Field(default="stable", description="Main run or annealed branch.")
+    decides: bool = Field(default=True, description="Whether decisions are taken on rows of this branch.")
+    branch_flops: float = Field(default=0.0, description="FLOPs of training on earlier branches; in train_flops too.")
     precision: str = Field(description="Precision that was resolved: float32 or bfloat16.")
     device: str = Field(description="Device, in words.")
     world_size: int = Field(default=1, description="Workers.")

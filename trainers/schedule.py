@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-from crossover.trainers.config import EvaluationConfig, OptimizerConfig, ScheduleConfig
+from crossover.trainers.config import AnnealingConfig, EvaluationConfig, OptimizerConfig, ScheduleConfig
 
-__all__ = ["evaluation_steps", "learning_rate", "num_training_steps", "weight_decay"]
+__all__ = ["branch_ends", "evaluation_steps", "learning_rate", "num_training_steps", "weight_decay"]
 
 
 def num_training_steps(config: ScheduleConfig, num_sequences: int) -> int:
@@ -87,3 +87,33 @@ def evaluation_steps(config: EvaluationConfig, steps_per_epoch: float, num_steps
             steps.append(step)
         exponent += 1
     return (*steps, num_steps)
+
+
+def branch_ends(
+    annealing: AnnealingConfig, steps_per_epoch: float, num_steps: int, taken: frozenset[int]
+) -> dict[int, int]:
+    """Steps at which the run branches off, each with the step at which its branch ends.
+
+    Epochs `first_epoch * ratio**i` are rounded to the nearest step; the last branch begins where the run ends. A branch
+    ends a step later where its row would else have the step of another row.
+
+    Args:
+        annealing: which epochs, and how long a branch is.
+        steps_per_epoch: updates an epoch.
+        num_steps: updates of the whole run.
+        taken: steps of the rows of the run itself.
+    """
+    if annealing.first_epoch is None:
+        return {}
+    ends: dict[int, int] = {}
+    epoch = annealing.first_epoch
+    begins = []
+    while (begin := round(epoch * steps_per_epoch)) < num_steps:
+        begins.append(max(begin, 1))
+        epoch *= annealing.ratio
+    for begin in sorted({*begins, num_steps}):
+        end = begin + max(1, round(annealing.fraction * begin))
+        while end in taken or end in ends.values():
+            end += 1
+        ends[begin] = end
+    return ends

@@ -77,6 +77,7 @@ class TrainingState:
         expert_counts: choices of each expert in the step that is under way [layers, experts], of this worker; None
             before a step and of a dense model.
         choices: what the evaluation before saw the routers choose first; None before it and of a dense model.
+        branch_tokens: tokens trained on annealed branches that are over, which `tokens_seen` does not count.
         learning_rate: of the last step.
         grad_norm: of the last gradient, before clipping; None before the first step.
         ending: why the trial ends, once that was decided by somebody else than its own history.
@@ -92,6 +93,7 @@ class TrainingState:
     training_seconds_before: float = 0.0
     step: int = 0
     tokens_seen: int = 0
+    branch_tokens: int = 0
     learning_rate: float = 0.0
     grad_norm: torch.Tensor | None = None
     ending: StopRequest | None = None
@@ -157,6 +159,7 @@ class TrainingState:
             scalars={
                 "step": self.step,
                 "tokens_seen": self.tokens_seen,
+                "branch_tokens": self.branch_tokens,
                 "nats": world.gather(self.nats.item()),
                 "num_tokens": self.num_tokens,
                 "training_seconds_before": self.training_seconds_before,
@@ -186,6 +189,7 @@ class TrainingState:
     def _restore_scalars(self, scalars: Mapping[str, Any], world: World) -> None:
         self.step = scalars["step"]
         self.tokens_seen = scalars["tokens_seen"]
+        self.branch_tokens = scalars.get("branch_tokens", 0)
         self.nats = torch.full_like(self.nats, _own_share(scalars["nats"], world))
         self.num_tokens = scalars["num_tokens"]
         self.training_seconds_before = scalars["training_seconds_before"]

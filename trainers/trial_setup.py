@@ -17,7 +17,7 @@ from crossover.trainers.provenance import provenance
 from crossover.trainers.record import WindowFacts
 from crossover.trainers.routing_report import NUM_MASKS, probe_windows
 from crossover.trainers.rows import TrialFacts
-from crossover.trainers.schedule import evaluation_steps, num_training_steps
+from crossover.trainers.schedule import branch_ends, evaluation_steps, num_training_steps
 from crossover.trainers.shares import check_shares, micro_batches
 from crossover.trainers.world import World
 
@@ -53,6 +53,12 @@ class TrialSetup:
         """Steps after which the run is evaluated, the last one among them."""
         steps_per_epoch = self.subset.num_sequences / self.config.schedule.batch_size
         return frozenset(evaluation_steps(self.config.evaluation, steps_per_epoch, self.num_steps))
+
+    @cached_property
+    def branch_ends(self) -> dict[int, int]:
+        """Steps at which the run branches off to be annealed, each with the step at which its branch ends."""
+        steps_per_epoch = self.subset.num_sequences / self.config.schedule.batch_size
+        return branch_ends(self.config.annealing, steps_per_epoch, self.num_steps, self.evaluation_steps)
 
     @cached_property
     def micro_batches(self) -> tuple[slice, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crossover.trainers.record import EVALUATION_SCHEMA
+from crossover.trainers.record import EVALUATION_SCHEMA, deciding
 from crossover.trainers.rows import Evaluation, TrialEnd, TrialFacts
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ def _trial_row(trial: TrialFiles, so_far: Mapping[str, Any], default_objective: 
 def _so_far(trials: Sequence[TrialFiles]) -> list[dict[str, Any]]:
     """Best, last and spent of each trial; a non-finite loss is never a best. Cell by cell it costs seconds."""
     found: list[dict[str, Any]] = [{} for _ in trials]
-    known = [(at, trial.rows) for at, trial in enumerate(trials) if trial.rows is not None and trial.rows.num_rows]
+    decisive = [(at, deciding(trial.rows)) for at, trial in enumerate(trials) if trial.rows is not None]
+    known = [(at, rows) for at, rows in decisive if rows.num_rows]
     if not known:
         return found
     stored = pa.Table.from_batches([rows for _, rows in known], EVALUATION_SCHEMA)

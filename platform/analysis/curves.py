@@ -160,7 +160,7 @@ def _objective(name: str, trials: Sequence[TrialFiles], chosen: Sequence[str]) -
 
 
 def _trial(trial: TrialFiles, chosen: Sequence[str]) -> DrawnTrial | None:
-    rows = [row for row in trial.evaluations if row.branch == "stable" and math.isfinite(row.val_loss)]
+    rows = [row for row in trial.evaluations if math.isfinite(row.val_loss)]
     if not rows:
         return None
     training = [math.nan if row.train_loss is None else row.train_loss for row in rows]

@@ -75,14 +75,12 @@ def same_windows(losses: Sequence[DocumentLosses]) -> bool:
 
 
 def curve_of(trial: TrialFiles) -> LossCurve | None:
-    """A trial's curve on the stable branch; None with fewer than two finite evaluations.
+    """A trial's curve on the branch that decides; None with fewer than two finite evaluations.
 
     A loss that is not finite ends the curve: what came before a divergence is still true.
     """
     rows = []
     for row in trial.evaluations:
-        if row.branch != "stable":
-            continue
         if not np.isfinite(row.val_loss):
             break
         rows.append(row)

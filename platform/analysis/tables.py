@@ -22,7 +22,7 @@ from crossover.platform.execution.decisions import read_decisions
 from crossover.platform.execution.lock import lock_holder
 from crossover.platform.study import FrozenStudy, Study, read_frozen
 from crossover.trainers.errors import CrossoverError, RecordError
-from crossover.trainers.record import TrialRecord, evaluations_of
+from crossover.trainers.record import TrialRecord, deciding, evaluations_of
 from crossover.trainers.rows import SCHEMA_VERSION, Evaluation, TrialEnd, TrialFacts
 
 __all__ = ["StudyFolderError", "StudyTables", "TrialFiles", "load_study", "write_table"]
@@ -44,8 +44,8 @@ class TrialFiles:
 
     @cached_property
     def evaluations(self) -> tuple[Evaluation, ...]:
-        """Its rows, oldest first, made when they are asked for: tables need none."""
-        return tuple(evaluations_of(self.rows))
+        """Its rows that decisions are taken on, oldest first, made when they are asked for: tables need none."""
+        return () if self.rows is None else tuple(evaluations_of(deciding(self.rows)))
 
     @property
     def status(self) -> str:

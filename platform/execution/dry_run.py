@@ -27,7 +27,7 @@ from crossover.platform.study.model import WorkerRange
 from crossover.search_spaces import Stratum
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.data import Corpus, MixedCorpus
-from crossover.trainers.loop import train_step
+from crossover.trainers.step import train_step
 from crossover.trainers.training_state import new_state
 from crossover.trainers.trial_setup import TrialSetup, open_setup
 

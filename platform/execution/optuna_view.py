@@ -110,7 +110,7 @@ class OptunaView:
 
     def _show(self, key: tuple[str, str], line: Suggested, leg: _Leg) -> None:
         record = TrialRecord(self._study_dir / "trials" / line.trial_id)
-        rows, end = record.evaluations(), record.end()
+        rows, end = [row for row in record.evaluations() if row.decides], record.end()
         state, values = self._outcome(line, rows, end, leg)
         shown = self._shown.get(key)
         if shown is None:

@@ -11,7 +11,7 @@ from typing import Any
 from crossover.platform.search.plan import Outcome
 from crossover.platform.search.schedulers import CurvePoint
 from crossover.trainers.durable import durable_file, writing
-from crossover.trainers.record import TrialRecord
+from crossover.trainers.record import TrialRecord, deciding
 from crossover.trainers.rows import Evaluation, StopReason, TrialEnd
 
 __all__ = ["RecordResults"]
@@ -36,6 +36,7 @@ class RecordResults:
             return known
         record = self.record(trial_id)
         rows, end = record.rows(), record.end()
+        rows = None if rows is None else deciding(rows)
         found = _outcome(*([()] * 5 if rows is None else (rows[name].to_pylist() for name in _COLUMNS)))
         if end is None:
             return found
@@ -71,7 +72,7 @@ def _outcome(
 
 
 def _best(rows: Sequence[Evaluation]) -> Evaluation | None:
-    finite = [row for row in rows if math.isfinite(row.val_loss)]
+    finite = [row for row in rows if row.decides and math.isfinite(row.val_loss)]
     return min(finite, key=lambda row: row.val_loss, default=None)
 
 

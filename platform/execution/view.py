@@ -23,7 +23,7 @@ from crossover.platform.execution.decisions import (
     TrialClosed,
 )
 from crossover.platform.study import Study
-from crossover.trainers.record import TrialRecord
+from crossover.trainers.record import TrialRecord, deciding
 from crossover.trainers.rows import TrialEnd
 from crossover.trainers.run import Progress
 
@@ -334,6 +334,7 @@ def _word(part: str) -> str:
 
 def _read_record(trial: TrialView, record: TrialRecord) -> None:
     rows, end = record.rows(), record.end()
+    rows = None if rows is None else deciding(rows)
     if rows is not None and rows.num_rows:
         losses = rows["val_loss"].to_pylist()
         finite = [at for at, loss in enumerate(losses) if math.isfinite(loss)]

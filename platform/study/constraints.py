@@ -135,14 +135,17 @@ def cost_of(config: TrialConfig) -> Cost:
     from crossover.trainers.flops import training_flops_per_token
     from crossover.trainers.model.shapes import shape_of
     from crossover.trainers.objectives import build
-    from crossover.trainers.schedule import num_training_steps
+    from crossover.trainers.schedule import branch_ends, num_training_steps
 
     vocabulary = vocabulary_of(config.data.corpus)
     shape = shape_of(config.model, vocabulary.num_input_tokens, vocabulary.num_output_tokens)
     objective = build(config, vocabulary)
     length, unique = config.data.sequence_length, config.data.unique_tokens
     num_sequences = -(-unique // length)
-    sequences = num_training_steps(config.schedule, num_sequences) * config.schedule.batch_size
+    num_steps = num_training_steps(config.schedule, num_sequences)
+    branches = branch_ends(config.annealing, num_sequences / config.schedule.batch_size, num_steps, taken=frozenset())
+    num_steps += sum(end - begin for begin, end in branches.items())
+    sequences = num_steps * config.schedule.batch_size
     tokens = sequences / num_sequences * unique
     flops = tokens * training_flops_per_token(shape, objective, length)
     return Cost(shape.num_params_total, flops, memory_of(config).total_bytes)
@@ -237,12 +240,13 @@ def _low(config: TrialConfig) -> int:
 
 
 def _state_bytes(config: TrialConfig, shape: ModelShape) -> int:
-    """Weights, gradients, moments and averaged weights, float32. Muon has one moment for the hidden matrices."""
+    """Weights, gradients, moments, averages and what a branch puts back, float32. Muon has one moment for matrices."""
     everything = shape.num_params_with_embeddings
     hidden = shape.num_params_blocks
     moments = 2 * everything - (hidden if config.optimizer.name == "muon" else 0)
     averages = everything if config.averaging.horizon_fraction > 0 else 0
-    return int(_FLOAT32 * (2 * everything + moments + averages))
+    put_back = 0 if config.annealing.first_epoch is None else everything + moments
+    return int(_FLOAT32 * (2 * everything + moments + averages + put_back))
 
 
 def _activation_bytes(config: TrialConfig, shape: ModelShape, objective: Objective, workers: int) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from crossover.trainers.flops import training_flops_per_token
-from crossover.trainers.loop import train_step
+from crossover.trainers.step import train_step
 from crossover.trainers.training_state import new_state
 from crossover.trainers.trial_setup import open_setup
 

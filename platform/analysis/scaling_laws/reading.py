@@ -103,7 +103,7 @@ def losses_of_study(tables: StudyTables) -> LossTable:
         label = "".join(f", {path}={value}" for path, value in setting.items() if path not in _IN_N_AND_U)
         for stratum in strata.values():
             for trial in () if stratum.chosen is None else stratum.chosen.trials:
-                rows = [row for row in trial.evaluations if row.branch == "stable" and np.isfinite(row.val_loss)]
+                rows = [row for row in trial.evaluations if np.isfinite(row.val_loss)]
                 if trial.facts is None or not rows:
                     continue
                 columns["N"] += [trial.facts.num_params_active] * len(rows)

@@ -151,7 +151,8 @@ class Tracking:
         if facts is None or self._told.ended(trial_id):
             return  # it never began: there is nothing to tell
         trial = TrackedTrial(trial_id, view.name, stratum, facts)
-        rows = [row for row in record.evaluations() if row.step > self._told.step(trial_id)]
+        told = self._told.step(trial_id)
+        rows = [row for row in record.evaluations() if row.decides and row.step > told]
         if rows:
             self._each(lambda tracker: tracker.rows(trial, rows))
             self._told.note_step(trial_id, rows[-1].step)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crossover.platform.analysis import StudyTables, answer, load_study, write_report
+from crossover.trainers.rows import Evaluation
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -23,8 +24,14 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> StudyTables:
 
 @pytest.mark.parametrize("name", ["trials", "evaluations"])
 def test_tables_are_the_committed_ones(example: StudyTables, name: str) -> None:
-    committed = pq.read_table(DATA / f"crossover-cpu-{name}.parquet")
-    assert getattr(example, name).to_pylist() == committed.to_pylist()
+    """Columns that came after it have their defaults."""
+    committed, found = pq.read_table(DATA / f"crossover-cpu-{name}.parquet"), getattr(example, name)
+    assert found.select(committed.schema.names).to_pylist() == committed.to_pylist()
+    if name == "evaluations":
+        later = set(found.schema.names) - set(committed.schema.names)
+        assert {"decides", "branch_flops", "router_entropy"} <= later
+        for column in later:
+            assert found[column].unique().to_pylist() == [Evaluation.model_fields[column].default]
 
 
 def test_both_objectives_were_given_as_many_configurations(example: StudyTables) -> None:
