@@ -8,6 +8,7 @@ id: a new cluster runs the same command on the same storage, and resumes.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ class Rendering:
         profile: name of a profile.
         image: by digest; None: a placeholder that no cluster can pull.
         overrides: `key=value` each, of the study.
+        overlay: another document that is laid over the study: gpu, or a file.
         namespace: of the job.
         at_once: trials at once; None: as many as the study has, within the profile.
         queue: Kueue's local queue; None: the job starts at once.
@@ -65,6 +67,7 @@ class Rendering:
     profile: str
     image: str | None = None
     overrides: Sequence[str] = ()
+    overlay: str | None = None
     namespace: str = "crossover"
     at_once: int | None = None
     queue: str | None = None
@@ -113,7 +116,7 @@ def render(asked: Rendering) -> Rendered:
         },
         "spec": job.spec(),
     }
-    return Rendered(manifest, workers, tuple(warnings))
+    return Rendered(json.loads(json.dumps(manifest)), workers, tuple(warnings))  # nothing in it is shared
 
 
 def is_pinned(image: str) -> bool:
@@ -139,7 +142,7 @@ def _profile(name: str) -> Profile:
 
 def _study(asked: Rendering, profile: Profile, warnings: list[str]) -> Study:
     """The study with GPUs where the profile has some, and none where it has none: results do not depend on it."""
-    study = read_study(asked.source, asked.overrides)
+    study = read_study(asked.source, asked.overrides, asked.overlay)
     if bool(study.resources.gpus_per_worker) != bool(profile.pod_gpus):
         gpus = int(bool(profile.pod_gpus))
         has = "has GPUs" if gpus else "has none"
@@ -147,7 +150,7 @@ def _study(asked: Rendering, profile: Profile, warnings: list[str]) -> Study:
             f"resources.gpus_per_worker = {study.resources.gpus_per_worker:g}, but profile {profile.name} {has}: "
             f"the manifest's study has {gpus}"
         )
-        study = read_study(asked.source, [*asked.overrides, f"resources.gpus_per_worker={gpus}"])
+        study = read_study(asked.source, [*asked.overrides, f"resources.gpus_per_worker={gpus}"], asked.overlay)
     corpus = study.data.corpus
     if "/" in corpus and not corpus.startswith(f"{STORAGE_FOLDER}/"):
         warnings.append(
@@ -192,7 +195,7 @@ class _Job:
         """One simple command: what a shell would make of more than that would run in the submitter's pod."""
         words = ["crossover", "run", STUDY_FILE]
         if "://" not in self.study.storage:
-            words += ["--storage", self.storage_folder()]
+            words += ["--storage", self.storage_folder(), "--report"]
         return shlex.join(words)
 
     def storage_folder(self) -> str:

@@ -22,6 +22,7 @@ def k8s_render(
     profile: Annotated[str, typer.Option(help="dev-cpu, single-node-gpu, multi-node-gpu or spot-sweep.")],
     image: Annotated[str | None, typer.Option(help="The image, NAME@sha256:DIGEST; else a placeholder.")] = None,
     overrides: Overrides = None,
+    overlay: Annotated[str | None, typer.Option(help="Lay another document over the study: gpu, or a file.")] = None,
     namespace: _Namespace = "crossover",
     at_once: Annotated[int | None, typer.Option(min=1, help="Trials at once; else what the profile has.")] = None,
     queue: Annotated[str | None, typer.Option(help="Kueue's local queue that admits the job.")] = None,
@@ -30,8 +31,8 @@ def k8s_render(
     """Print a study's RayJob: YAML on the screen, warnings on standard error."""
     from crossover.platform.cluster.rayjob import Rendering, render
 
-    asked = Rendering(study, profile, image, tuple(overrides or ()), namespace, at_once, queue, gpu_memory * 1e9)
-    rendered = render(asked)
+    given = tuple(overrides or ())
+    rendered = render(Rendering(study, profile, image, given, overlay, namespace, at_once, queue, gpu_memory * 1e9))
     for warning in rendered.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(rendered.yaml(), nl=False)
@@ -53,3 +54,28 @@ def k8s_lint(
     linted = lint(documents, known, image_folder if image_folder.is_dir() else None)
     print_findings(linted, str(file), len(documents), as_json=as_json)
     raise typer.Exit(2 if linted.errors else 0)
+
+
+@app.command("submit", short_help="Give a manifest to the cluster.")
+def k8s_submit(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A manifest; - is standard input.")],
+    crds: Annotated[Path | None, typer.Option(help="Folder of KubeRay's CRDs, to check it with.")] = None,
+) -> None:
+    """Check a manifest and apply it with kubectl; a job that has ended is made anew, and its study goes on."""
+    from crossover.platform.cluster.lint import read_crds
+    from crossover.platform.cluster.submit import submit
+
+    for line in submit(file, read_crds(crds) if crds else None):
+        typer.echo(line)
+
+
+@app.command("status", short_help="Print where a RayJob stands.")
+def k8s_status(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the RayJob.")],
+    namespace: _Namespace = "crossover",
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Print where a RayJob stands, and what that means."""
+    from crossover.platform.cluster.job_status import print_job_status
+
+    print_job_status(name, namespace, as_json=as_json)

@@ -25,6 +25,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would run and its cost; start nothing.")
     ] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write the report when it has ended.")] = False,
 ) -> None:
     """Run a study, or resume it: the same command again goes on where it stopped."""
     from crossover.platform.study import read_study
@@ -32,7 +33,12 @@ def run(
     checked = read_study(study, overrides or (), overlay)
     from crossover.platform.execution.launch import run_study  # loads torch and Ray: seconds
 
-    raise typer.Exit(run_study(checked, storage=storage, dry_run=dry_run))
+    code = run_study(checked, storage=storage, dry_run=dry_run)
+    if report and code == 0 and not dry_run:
+        from crossover.platform.analysis import write_report
+
+        typer.echo(f"report: {write_report((storage or Path(checked.storage)) / checked.name)}")
+    raise typer.Exit(code)
 
 
 @app.command(short_help="Run a study in virtual time, over curves.")

@@ -37,6 +37,8 @@ COMMANDS = (
     "fit",
     "k8s render",
     "k8s lint",
+    "k8s submit",
+    "k8s status",
 )
 
 

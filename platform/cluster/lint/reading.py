@@ -1,4 +1,4 @@
-"""Reading manifests as kubectl does, with limits: several documents, YAML 1.1, no alias, no key that stands twice."""
+"""Reading manifests as kubectl does, with limits: several documents, YAML 1.1, no key that stands twice."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = ["ManifestError", "parse_manifest", "read_manifest"]
 
 _MAX_BYTES = 4 * 1024 * 1024
 _MAX_DEPTH = 64
+_MAX_NODES = 100_000
 
 
 class ManifestError(CrossoverError):
@@ -28,17 +29,30 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    _depth = 0
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._num_nodes = 0
+        self._sizes: dict[int, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Compose one node; refuse aliases, which can grow without end, and depth."""
+        """Compose one node; refuse depth, and aliases that grow: what they name counts again."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "an alias: write the value out where it stands", mark)
+        is_alias, before = self.check_event(yaml.AliasEvent), self._num_nodes
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise yaml.composer.ComposerError(None, None, f"nested deeper than {_MAX_DEPTH}", mark)
         node = super().compose_node(parent, index)
+        self._num_nodes += 1
+        if is_alias and id(node) not in self._sizes:
+            raise yaml.composer.ComposerError(None, None, "an alias inside what it names", mark)
+        if is_alias:
+            self._num_nodes += self._sizes[id(node)]
+        else:
+            self._sizes[id(node)] = self._num_nodes - before
+        if self._num_nodes > _MAX_NODES:
+            raise yaml.composer.ComposerError(None, None, f"more than {_MAX_NODES:,} values", mark)
         self._depth -= 1
         return node
 

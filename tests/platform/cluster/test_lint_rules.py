@@ -250,6 +250,8 @@ def test_version_of_lock_and_dockerfile_is_compared(job_of: JobOf, tmp_path: Pat
     assert [("Dockerfile has 2.59.0" in one.message) for one in found] == [True]
 
 
+BOMB = b"\n".join(b"%c: &%c [%s]" % (n, n, b",".join([b"*%c" % (n - 1)] * 8)) for n in range(ord("b"), ord("k")))
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -260,7 +262,8 @@ def test_version_of_lock_and_dockerfile_is_compared(job_of: JobOf, tmp_path: Pat
         (b"---\n---\n", "it is empty"),
         (b"a: [", "line 1"),
         (b"- a", "is no object"),
-        (b"a: &x {b: 1}\nc: *x", "an alias"),
+        (b"a: &x {b: *x}", "an alias inside what it names"),
+        (b"a: &a [1,1,1,1,1,1,1,1]\n" + BOMB, "more than 100,000 values"),
         (b"a: 1\na: 2", "stands twice"),
         (b"1: 2", "is no string"),
         (b"a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
@@ -272,6 +275,11 @@ def test_version_of_lock_and_dockerfile_is_compared(job_of: JobOf, tmp_path: Pat
 def test_texts_that_are_no_manifest_are_one_clear_error(content: bytes, words: str) -> None:
     with pytest.raises(CrossoverError, match=words):
         parse_manifest(content, "x.yaml")
+
+
+def test_aliases_are_read_as_kubectl_reads_them() -> None:
+    (document,) = parse_manifest(b"kind: X\na: &x {b: 1}\nc: *x\n", "x.yaml")
+    assert document.value == {"kind": "X", "a": {"b": 1}, "c": {"b": 1}}
 
 
 def test_missing_file_is_one_clear_error(tmp_path: Path) -> None:

@@ -54,9 +54,10 @@ def test_golden_files_are_what_the_quickstart_renders_to(profile: str) -> None:
     assert golden.read_text() == render(Rendering("quickstart", profile)).yaml(), f"they differ; if meant: {remedy}"
 
 
-@pytest.mark.parametrize("study", builtin_studies())
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("queue", [None, "team"])
+CASES = [(profile, "quickstart", queue) for profile in PROFILES for queue in (None, "team")]
+
+
+@pytest.mark.parametrize(("profile", "study", "queue"), [*CASES, *(("spot-sweep", s, None) for s in builtin_studies())])
 def test_every_rendered_job_is_clean(profile: str, study: str, queue: str | None, crds: list[Crd]) -> None:
     job = rendered(profile, source=study, queue=queue)
     linted = lint([Document(yaml.safe_load(job.yaml()))], crds, ROOT / "k8s" / "image")
@@ -68,7 +69,7 @@ def test_every_rendered_job_is_clean(profile: str, study: str, queue: str | None
 def test_head_runs_no_trial_and_the_entrypoint_is_one_command(profile: str, job_of: JobOf) -> None:
     job = job_of(profile)
     assert cluster(job)["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
-    assert job["spec"]["entrypoint"] == "crossover run /mnt/study/study.yaml --storage /mnt/storage/runs"
+    assert job["spec"]["entrypoint"] == "crossover run /mnt/study/study.yaml --storage /mnt/storage/runs --report"
     assert cluster(job)["rayVersion"] == version("ray")
     assert job["spec"]["backoffLimit"] > 0
     assert cluster(job)["authOptions"] == {"mode": "token", "secretName": "crossover-ray-token"}
