@@ -1,0 +1,116 @@
+"""Nothing that a storage holds is unpickled: results, report, status and a resumed trial run under an audit hook."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAINERS_TESTS = ROOT / "tests" / "trainers"
+MAKES_PICKLES = {"platform/data/ray_jobs.py"}  # between processes of one Ray; it reads no file
+
+WATCHED = """
+import sys
+def hook(event, arguments):
+    if event == "pickle.find_class":
+        sys.stderr.write(f"unpickled {arguments}\\n")
+        sys.stderr.flush()
+        import os
+        os._exit(99)
+sys.addaudithook(hook)
+"""
+
+
+class _Hostile:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("true",)
+
+
+def plant(folder: Path) -> None:
+    """Hostile pickles under the names that libraries look for."""
+    for place in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        for name in (".metadata", "tuner.pkl", "trainable.pkl", "data.pkl", "checkpoint.pt", "model.bin"):
+            if not (place / name).exists():
+                (place / name).write_bytes(pickle.dumps(_Hostile()))
+
+
+def run_watched(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WATCHED + code, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TRAINERS_TESTS)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+
+
+def test_hook_ends_what_unpickles(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(pickle.dumps(_Hostile()))
+    done = run_watched("import pickle; pickle.load(open(sys.argv[1], 'rb'))", file)
+    assert (done.returncode, "unpickled" in done.stderr) == (99, True)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study, made up, with hostile files everywhere in it."""
+    place = Path(__file__).parent / "analysis" / "synthetic_study.py"
+    spec = importlib.util.spec_from_file_location("synthetic_study_of_no_pickle", place)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    folder: Path = module.SyntheticStudy().write(tmp_path_factory.mktemp("runs") / "synthetic")
+    plant(folder)
+    return folder
+
+
+@pytest.mark.parametrize("command", ["results", "status", "report"])
+def test_commands_on_a_study_unpickle_nothing(command: str, study: Path) -> None:
+    code = "sys.argv[0] = 'crossover'\nfrom crossover.platform.cli import main\nmain()"
+    done = run_watched(code, command, study)
+    assert done.returncode == 0, done.stderr
+
+
+def test_resumed_trial_unpickles_nothing(tiny_corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "trial"
+    killed = subprocess.run(
+        [sys.executable, str(TRAINERS_TESTS / "killed_run.py"), str(tiny_corpus), str(folder), "{}", "2", "removal"],
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    plant(folder)
+    code = """
+from pathlib import Path
+import loop_examples as example
+from crossover.trainers.loop import train
+train(example.config(Path(sys.argv[1])), example.ScriptedRun(Path(sys.argv[2])))
+"""
+    done = run_watched(code, tiny_corpus, folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "end.json").exists()
+
+
+def test_no_module_reads_pickles() -> None:
+    wrong = []
+    for path in (
+        path for package in ("platform", "search_spaces", "trainers") for path in (ROOT / package).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            place = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] in ("pickle", "cloudpickle", "dill", "joblib", "shelve") for name in names):
+                wrong.append(place)
+            if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load":
+                wrong.append(place)
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
+                wrong.append(place)
+    assert not [place for place in wrong if place.rpartition(":")[0] not in MAKES_PICKLES]
