@@ -86,9 +86,9 @@ def sizes(corpus: str, settings: Json) -> Json:
         state = new_state(setup := open_setup(example.config(Path(corpus), **settings), world))
         step = state.optimizer.step
 
-        def measured(learning_rate: float) -> None:
+        def measured(learning_rate: float, weight_decay: float) -> None:
             found["gradients"] = held(p.grad for p in state.model.parameters() if p.grad is not None)
-            step(learning_rate)
+            step(learning_rate, weight_decay)
 
         state.optimizer.step = measured  # type: ignore[method-assign]
         train_step(setup, state)

@@ -32,6 +32,26 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "model.mlp_width": (64, 128),
     "model.tie_embeddings": (False, True),
     "objective.name": ("autoregressive", "masked_diffusion"),
+    "model.num_experts": (4, 8),
+    "model.sparsity": (4.0, 8.0),
+    "model.granularity": (2, 4),
+    "model.experts_per_token": (1, 2),
+    "model.first_dense_layers": (0, 1),
+    "model.routing": ("token_choice", "expert_choice"),
+    "model.router_scores": ("softmax", "sigmoid"),
+    "model.normalize_weights": (True, False),
+    "model.balancing": ("loss", "bias"),
+    "model.dense_control": ("active", "total"),
+    "objective.noise_schedule": ("linear", "cosine"),
+    "objective.loss_weight": ("elbo", "uniform"),
+    "objective.time_sampling": ("stratified", "iid"),
+    "objective.mask_fraction": ("nominal", "realised"),
+    "optimizer.final_weight_decay": (0.1, 1.6),
+    "optimizer.weight_decay_schedule": ("linear", "cosine"),
+    "regularization.input_noise_kind": ("mask", "random"),
+    "regularization.input_noise_rate": ("fixed", "uniform"),
+    "annealing.first_epoch": (2.0, 4.0),
+    "annealing.ratio": (2.0, 3.0),
     "optimizer.name": ("adamw", "muon"),
     "schedule.name": ("cosine", "wsd"),
     "schedule.decay_fraction": (0.1, 0.2),
@@ -40,6 +60,19 @@ VALUES: dict[str, tuple[Any, Any]] = {
 }
 """Two sound values of each setting that has no obvious ones."""
 
+_OF_MIXTURES = (
+    "model.sparsity",
+    "model.granularity",
+    "model.first_dense_layers",
+    "model.routing",
+    "model.router_scores",
+    "model.normalize_weights",
+    "model.balancing",
+    "model.balance_loss",
+    "model.router_z_loss",
+    "model.dense_control",
+)
+_OF_DIFFUSION = ("noise_schedule", "noise_power", "loss_weight", "time_sampling", "at_least_one_mask", "mask_fraction")
 REFUSED = {
     "data.corpus": "make a study for each",
     "data.seed": "set search.repeats",
@@ -47,7 +80,19 @@ REFUSED = {
     "seed": "set search.repeats",
     **{path: "set it in fixed" for path in LEAVES if path.split(".")[0] in ("evaluation", "execution", "checkpoint")},
 }
+_EXPERTS = {"model.num_experts": 4, "model.experts_per_token": 2, "model.granularity": 1}
+_ANNEALED = {"annealing.first_epoch": 2.0, "schedule.name": "constant"}
 ALSO: dict[str, dict[str, Any]] = {
+    **{path: _EXPERTS for path in LEAVES if path.startswith("model.") and "expert" in path or path in _OF_MIXTURES},
+    **{path: _ANNEALED for path in LEAVES if path.startswith("annealing.")},
+    "model.bias_rate": {**_EXPERTS, "model.balancing": "bias"},
+    "objective.noise_power": {"objective.noise_schedule": "polynomial"},
+    "optimizer.weight_decay_schedule": {"optimizer.final_weight_decay": 1.0},
+    "regularization.input_noise_kind": {"regularization.input_noise": 0.1},
+    "regularization.input_noise_rate": {"regularization.input_noise": 0.1},
+    "regularization.masked_input_ratio": {"regularization.masked_input_loss": 0.4},
+    "regularization.expert_dropout": _EXPERTS,
+    "regularization.expert_output_mask": _EXPERTS,
     "schedule.decay_fraction": {"schedule.name": "wsd"},
     "schedule.final_fraction": {"schedule.name": "cosine"},
     "model.num_kv_heads": {"model.num_heads": 2},
@@ -77,8 +122,16 @@ def document(path: str) -> dict[str, Any]:
     written = copy.deepcopy(BASE)
     written["fixed"] |= ALSO.get(path, {})
     written["fixed"].pop(path, None)
-    if path.endswith("masks_per_window"):
+    if path == "objective.block_length":
+        written["axes"]["objective.name"]["choice"] = ["block_diffusion"]
+    if (
+        path.endswith("masks_per_window")
+        or path in [f"objective.{n}" for n in _OF_DIFFUSION]
+        or path == "model.routing"
+    ):
         written["axes"]["objective.name"]["choice"] = ["masked_diffusion"]
+    if path == "model.sparsity":
+        del written["fixed"]["model.num_experts"]
     if path == "model.size":
         del written["fixed"]["model.num_layers"], written["fixed"]["model.width"]
     return written
