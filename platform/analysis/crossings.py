@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from crossover.platform.analysis.losses import LossCurve
 
-__all__ = ["Crossing", "Quantiles", "find_crossings"]
+__all__ = ["Crossing", "Quantiles", "find_crossings", "last_descent", "quantiles"]
 
 Floats = NDArray[np.float64]
 Against = Literal["equal_epochs", "envelope"]
@@ -145,25 +145,25 @@ def _crossing(
     log_epochs_G = np.log(epochs_G)
     gap_BG = draws.mean_curve(second, log_epochs_G, best_so_far=False)
     gap_BG -= draws.mean_curve(first, log_epochs_G, best_so_far=against == "envelope")
-    epochs_B = np.exp(_last_descent(gap_BG, log_epochs_G))
+    epochs_B = np.exp(last_descent(gap_BG, log_epochs_G))
     ends = [curve.epochs_E[-1] for curve in first]
     last_epoch = float(epochs_G[-1])
-    epochs = _quantiles(epochs_B)
+    epochs = quantiles(epochs_B)
     carried_from = float(min(ends)) if min(ends) < last_epoch * (1 - 1e-9) else None
     return Crossing(
         against=against,
         first_epoch=float(epochs_G[0]),
         last_epoch=last_epoch,
         epochs=epochs,
-        tokens=_quantiles(_along(second, "tokens_E", epochs_B)),
-        flops=_quantiles(_along(second, "flops_E", epochs_B)),
+        tokens=quantiles(_along(second, "tokens_E", epochs_B)),
+        flops=quantiles(_along(second, "flops_E", epochs_B)),
         probability_none=float(np.isinf(epochs_B[1:]).mean()),
         carried_from_epoch=carried_from,
         carried_forward=against == "equal_epochs"
         and carried_from is not None
         and epochs.estimate is not None
         and epochs.estimate > carried_from,
-        gap=_quantiles(gap_BG[:, -1]),
+        gap=quantiles(gap_BG[:, -1]),
     )
 
 
@@ -177,7 +177,7 @@ def _grid(against: Against, first: Sequence[LossCurve], second: Sequence[LossCur
     return grid
 
 
-def _last_descent(gap_BG: Floats, log_epochs_G: Floats) -> Floats:
+def last_descent(gap_BG: Floats, log_epochs_G: Floats) -> Floats:
     """Where each draw's gap goes below 0 for good; inf if it ends above, the grid's start if it is never above."""
     above_BG = gap_BG > 0
     last_B = above_BG.shape[1] - 1 - np.argmax(above_BG[:, ::-1], axis=1)
@@ -198,7 +198,7 @@ def _along(curves: Sequence[LossCurve], name: Literal["tokens_E", "flops_E"], ep
     return np.where(np.isinf(epochs_B), np.inf, spent_B)
 
 
-def _quantiles(values_B: Floats) -> Quantiles:
+def quantiles(values_B: Floats) -> Quantiles:
     """Order statistics, so that a quantile is never an average with infinity."""
     median, low, high = np.quantile(values_B[1:], [0.5, 0.025, 0.975], method="inverted_cdf")
     return Quantiles(*(float(v) if np.isfinite(v) else None for v in (values_B[0], median, low, high)))

@@ -67,3 +67,42 @@ def fit(
     from crossover.platform.analysis.scaling_laws.printing import print_fit
 
     print_fit(found)
+
+
+@app.command(short_help="Where masked diffusion goes below autoregressive.")
+def crossings(
+    source: LossSource,
+    law: Annotated[str, typer.Option(help="Law that is fitted, as of crossover fit.")] = "data-constrained",
+    share: Annotated[str, typer.Option(help="What families have in common, as of crossover fit.")] = "auto",
+    baseline: Annotated[str | None, typer.Option(help="Family to be crossed; by default ar or autoregressive.")] = None,
+    challenger: Annotated[
+        str | None, typer.Option(help="Family that crosses; by default mdm, dlm or masked_diffusion.")
+    ] = None,
+    columns: Columns = None,
+    where: Where = None,
+    draws: Draws = 500,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Find where masked diffusion goes below autoregressive: fitted and measured, in epochs, tokens and FLOPs."""
+    from crossover.platform.analysis.crossing import (
+        CrossingSettings,
+        crossings_of_study,
+        crossings_of_table,
+        print_crossings,
+    )
+    from crossover.platform.analysis.scaling_laws.requests import table_of
+
+    settings = CrossingSettings(
+        law=law, share=share, num_draws=draws, seed=seed, baseline=baseline, challenger=challenger
+    )
+    is_study = source.is_dir() and not columns and not where
+    found = (
+        crossings_of_study(source, settings)
+        if is_study
+        else crossings_of_table(table_of(source, columns, where or ()), settings)
+    )
+    if as_json:
+        typer.echo(found.to_json())
+    else:
+        print_crossings(found)

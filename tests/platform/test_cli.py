@@ -39,6 +39,7 @@ COMMANDS = (
     "k8s lint",
     "k8s submit",
     "k8s status",
+    "crossings",
 )
 
 

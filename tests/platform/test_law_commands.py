@@ -97,3 +97,41 @@ def test_mistakes_of_fit_are_one_message(crossover: Call, table: Path, options: 
     assert done.err.startswith("error: ")
     assert words in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.fixture
+def two_families(tmp_path: Path) -> Path:
+    """Rows of which one family falls slowly and the other fast, three sizes, at one U."""
+    lines = ["family,N,D,U,epochs,loss,extra"]
+    for n in (1e7, 2e7, 4e7):
+        for e in 2.0 ** np.arange(8):
+            for family, scale, limit in (("ar", 2000, 8), ("mdm", 2600, 200)):
+                seen = 1e8 * min(e, limit)
+                lines.append(f"{family},{n},{e * 1e8},1e8,{e},{1.8 + 400 / n**0.35 + scale / seen**0.37},x")
+    path = tmp_path / "families.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_crossings_are_printed_and_given_as_json(crossover: Call, two_families: Path) -> None:
+    done = crossover("crossings", two_families, "--draws", 20, "--share", "none")
+    assert (done.code, done.err) == (0, "")
+    assert "mdm below ar, measured, at equal epochs" in done.out
+    content = json.loads(crossover("crossings", two_families, "--draws", 20, "--share", "none", "--json").out)
+    measured = next(entry for entry in content["crossings"] if entry["kind"] == "measured_equal_epochs")
+    assert measured["unique_tokens"] == 1e8
+    assert 8 < measured["epochs"] < 32
+
+
+def test_mistakes_of_crossings_are_one_message(crossover: Call, table: Path, two_families: Path) -> None:
+    for arguments, words in (
+        ((table, "--columns", "N=params"), "no two families"),
+        ((two_families, "--columns", "U=epochs"), "units disagree"),
+        ((two_families, "--baseline", "at"), "has no family at; it has ar, mdm"),
+        ((two_families, "--law", "chinchila"), "did you mean chinchilla?"),
+        ((two_families.parent / "none.csv",), "does not exist"),
+    ):
+        done = crossover("crossings", *arguments, "--draws", 20)
+        assert (done.code, done.out) == (2, ""), arguments
+        assert done.err.startswith("error: ")
+        assert words in done.err

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crossover.platform.analysis.scaling_laws.laws import LAWS, Law
-from crossover.platform.analysis.scaling_laws.table import ONE_FAMILY, LossTable, LossTableError
+from crossover.platform.analysis.scaling_laws.table import ONE_FAMILY, LossTable, NotIdentifiedError
 
 __all__ = ["check_rows", "possible_laws"]
 
 _SPARE_ROWS = 2
+_OF_SIZES, _OF_TOKENS = ("E", "A", "alpha"), ("E", "B", "beta")
 
 
 def check_rows(law: Law, table: LossTable, fixed: frozenset[str] = frozenset()) -> None:
@@ -21,13 +23,13 @@ def check_rows(law: Law, table: LossTable, fixed: frozenset[str] = frozenset()) 
         fixed: names of parameters that are given.
 
     Raises:
-        LossTableError: too few rows, one N, one D, no repeats or no U where the law needs them.
+        NotIdentifiedError: too few rows, one N, one D, no repeats or no U where the law needs them.
     """
     for family in table.families:
         problems = _lacks(law, table.take(table.family == family), fixed)
         if problems:
             where = table.source if family == ONE_FAMILY else f"{table.source}, family {family}"
-            raise LossTableError(f"{where}: the {law.name} law is not identified: {'; '.join(problems)}")
+            raise NotIdentifiedError(f"{where}: the {law.name} law is not identified: {'; '.join(problems)}")
 
 
 def possible_laws(table: LossTable) -> list[Law]:
@@ -36,7 +38,7 @@ def possible_laws(table: LossTable) -> list[Law]:
     for law in sorted(LAWS.values(), key=lambda law: len(law.parameters)):
         try:
             check_rows(law, table)
-        except LossTableError:
+        except NotIdentifiedError:
             continue
         found.append(law)
     return found
@@ -51,20 +53,25 @@ def _lacks(law: Law, rows: LossTable, fixed: frozenset[str]) -> list[str]:
         problems.append(
             f"{num_distinct} distinct rows cannot determine {len(free)} parameters with an error: give {needed} or more"
         )
-    if {"A", "alpha"} & free and len(np.unique(rows.params)) < 2:
-        problems.append(
-            f"every row has N = {rows.params[0]:.6g}, so A/N^alpha is one constant with E: give several model sizes"
-        )
-    if {"B", "beta"} & free and _of_tokens(law) and len(np.unique(rows.tokens)) < 2:
-        problems.append(
-            f"every row has D = {rows.tokens[0]:.6g}, so B/D^beta is one constant with E: give several token counts, "
-            "or fit --law asymptote"
-        )
+    if {"A", "alpha"} & free:
+        problems += _too_few(rows.params, "N", "E, A and alpha", "model sizes", sum(n in free for n in _OF_SIZES))
+    if {"B", "beta"} & free and _of_tokens(law):
+        problems += _too_few(rows.tokens, "D", "E, B and beta", "token counts", sum(n in free for n in _OF_TOKENS))
     if law.uses_repeats and not rows.has_unique:
         problems.append("there is no column U (unique tokens): name it with --columns U=its_name")
     elif law.uses_repeats and not (rows.epochs > 1 + 1e-9).any():
         problems.append("no row repeats its data (D <= U everywhere), so nothing is known of repeats: fit chinchilla")
     return problems
+
+
+def _too_few(values: NDArray[np.float64], name: str, apart: str, what: str, num_free: int) -> list[str]:
+    """Every distinct value gives one constant, and there must be as many as unknowns."""
+    distinct = np.unique(values)
+    if len(distinct) == 1:
+        return [f"every row has {name} = {distinct[0]:.6g}, which cannot tell {apart} apart: give several {what}"]
+    if len(distinct) < num_free:
+        return [f"{len(distinct)} {what} cannot tell {apart} apart: give {num_free} or more"]
+    return []
 
 
 def _of_tokens(law: Law) -> bool:

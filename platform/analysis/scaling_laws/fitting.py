@@ -49,6 +49,7 @@ class FitSettings:
         level: of the parameters' intervals.
         seed: of draws and folds.
         held_out: predict the largest runs from the others.
+        profiles: profile R_D* and R_N*; without, their intervals are of the bootstrap.
         predict: runs to be predicted.
     """
 
@@ -60,6 +61,7 @@ class FitSettings:
     level: float = 0.95
     seed: int = 0
     held_out: bool = True
+    profiles: bool = True
     predict: Sequence[Point] = ()
 
 
@@ -86,7 +88,7 @@ def fit_law(table: LossTable, settings: FitSettings | None = None) -> LawFit:
     generator = np.random.default_rng([settings.seed, 0])
     weights = cluster_weights(rows.clusters, rows.family, settings.num_draws, generator)
     draws = bootstrap(solution.problem, solution.theta_P, weights, solution.free_P)
-    profiles = _profiles(solution, rows, settings.level)
+    profiles = _profiles(solution, rows, settings.level) if settings.profiles else ()
     parameters = parameter_fits(solution, draws, profiles, settings.level)
     held_out = (
         held_out_largest(solution, rows, num_draws=min(200, settings.num_draws), seed=settings.seed)

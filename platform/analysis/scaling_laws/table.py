@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crossover.platform.analysis.scaling_laws.sizes import Points
 from crossover.trainers.errors import CrossoverError
 
-__all__ = ["ONE_FAMILY", "LossTable", "LossTableError"]
+__all__ = ["ONE_FAMILY", "LossTable", "LossTableError", "NotIdentifiedError"]
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -25,6 +25,10 @@ _RISE = 0.01  # of ln loss: a curve that ends so much above its best has risen
 
 class LossTableError(CrossoverError):
     """A table that no law can be fitted to."""
+
+
+class NotIdentifiedError(LossTableError):
+    """A table that cannot tell a law's parameters apart."""
 
 
 @dataclass(frozen=True)

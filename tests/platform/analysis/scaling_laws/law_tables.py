@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from crossover.platform.analysis.scaling_laws import LossTable
 from crossover.platform.analysis.scaling_laws.laws import LAWS
@@ -40,6 +41,33 @@ def public_table(name: str) -> Path:
             f"needs the public table {name} in ../shared/data/scaling beside the checkout, or $CROSSOVER_SHARED"
         )
     return path
+
+
+def made_losses(
+    law: str,
+    values: dict[str, float],
+    params: NDArray[np.float64],
+    tokens: NDArray[np.float64],
+    unique: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Losses of a law without noise."""
+    found: NDArray[np.float64] = np.exp(
+        LAWS[law].log_loss(LAWS[law].internal(values)[None], Points.of(params, tokens, unique))[0]
+    )
+    return found
+
+
+def true_crossing(first: dict[str, float], second: dict[str, float], unique: float) -> float:
+    """The smallest C at which the best of the second law over N lies below the first's, on dense grids."""
+    for flops in np.geomspace(6e9 * unique, 1e22, 3000):
+        params = np.geomspace(1e6, flops / (6 * unique), 1000)
+        best = [
+            made_losses("data-constrained", law, params, flops / (6 * params), np.full(1000, unique)).min()
+            for law in (second, first)
+        ]
+        if best[0] < best[1]:
+            return float(flops)
+    raise AssertionError("no crossing below 1e22 FLOPs")
 
 
 def made_table(
