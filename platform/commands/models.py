@@ -1,9 +1,9 @@
-"""Commands on trained models: evaluate, sample, export."""
+"""Commands on trained models: evaluate, ensemble, sample, export."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,3 +34,17 @@ def evaluate(
     from crossover.platform.models.evaluating import evaluate_checkpoint
 
     evaluate_checkpoint(checkpoint, [*(tasks or ()), *(further or ())], masks, seed, as_json=as_json)
+
+
+@app.command(short_help="Several trials scored as one.")
+def ensemble(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(metavar="CHECKPOINT...", help="Folders of two trials or more, of the same data.")
+    ],
+    split: Annotated[Literal["validation", "test"], typer.Option(help="Held-out text to score.")] = "test",
+    as_json: AsJson = False,
+) -> None:
+    """Score the averaged probabilities, and the averaged logits, of trials that differ in their seeds."""
+    from crossover.platform.models.ensembles import score_ensemble
+
+    score_ensemble(checkpoints, split, as_json=as_json)

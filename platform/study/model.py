@@ -138,6 +138,11 @@ class SearchConfig(_Section):
         le=1_000,
         description="Seeds on which the best configuration of every stratum is trained in the end; null: repeats.",
     )
+    vary_data: bool = Field(
+        default=True,
+        description="Repeats differ in data.seed too, and so in their text; false: in the training seed alone, as the "
+        "members of an ensemble do.",
+    )
     scheduler: Literal["cohort_halving", "patient_halving", "hyperband", "median", "asha", "none"] = Field(
         default="cohort_halving",
         description="Who ends trials against others of their stratum: cohort_halving keeps the best 1/eta at each "
@@ -337,7 +342,8 @@ class Study(_Section):
         Args:
             stratum: Where it belongs.
             settings: Nuisance settings, from `space.suggest`.
-            repeat: Which seed, from 0; added to `seed` and to `data.seed`, so that text and training both vary.
+            repeat: Which seed, from 0; added to `seed` and, if `search.vary_data`, to `data.seed`, so that text and
+                training both vary.
 
         Raises:
             ConfigError: the settings do not go together.
@@ -346,7 +352,7 @@ class Study(_Section):
         for label in self.labels:
             merged.pop(label, None)
         merged["seed"] = merged.get("seed", 0) + repeat
-        merged["data.seed"] = merged["data.seed"] + repeat
+        merged["data.seed"] = merged["data.seed"] + (repeat if self.search.vary_data else 0)
         return config_from_dotted(merged)
 
     def same_questions(self, other: Study) -> list[str]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from crossover.trainers.config import TrialConfig, config_from_dotted
 from crossover.trainers.data import prepare_corpus
-from crossover.trainers.loop import train_step
+from crossover.trainers.step import train_step
 from crossover.trainers.training_state import TrainingState, new_state
 from crossover.trainers.trial_setup import open_setup
 from crossover.trainers.world import World, local_part, open_world

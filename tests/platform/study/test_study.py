@@ -79,6 +79,14 @@ def test_each_repeat_moves_training_seed_and_text_together(study: Study) -> None
     assert len({trial_identity(config, "hash") for config in configs}) == 3
 
 
+def test_repeats_can_keep_their_text_as_an_ensemble_needs(tmp_path: Path) -> None:
+    file = tmp_path / "example.yaml"
+    file.write_text(DOCUMENT.replace("search: {trials: 12}", "search: {trials: 12, vary_data: false}"))
+    study = read_study(file)
+    configs = [study.trial_config(study.space.strata()[0], {}, repeat) for repeat in range(3)]
+    assert [(config.seed, config.data.seed) for config in configs] == [(3, 5), (4, 5), (5, 5)]
+
+
 def test_stopping_reaches_the_trial(tmp_path: Path) -> None:
     file = tmp_path / "example.yaml"
     file.write_text(DOCUMENT + "stopping: {patience: 5, plateau_evaluations: 9}\n")
