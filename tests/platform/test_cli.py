@@ -39,6 +39,8 @@ COMMANDS = (
     "k8s lint",
     "k8s submit",
     "k8s status",
+    "sample",
+    "export",
 )
 
 

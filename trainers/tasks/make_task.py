@@ -102,6 +102,6 @@ def _cut(text: str, length: int, random: np.random.Generator) -> str:
 
 
 def _documents(corpus: Corpus, split: SplitName) -> Iterator[str]:
-    tokens = corpus.split(split)
+    tokens, tokenizer = corpus.split(split), corpus.tokenizer
     for start, stop in zip(tokens.document_offsets[:-1].tolist(), tokens.document_offsets[1:].tolist(), strict=True):
-        yield tokens.read(start, stop).astype(np.uint8).tobytes().decode()
+        yield tokenizer.decode(tokens.read(start, stop)).decode(errors="replace")
