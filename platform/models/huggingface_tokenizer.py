@@ -30,8 +30,7 @@ def write_tokenizer(tokenizer: Tokenizer, vocabulary: Vocabulary, folder: Path, 
     from tokenizers import AddedToken, processors
     from tokenizers import Tokenizer as Library
 
-    is_bytes = not isinstance(tokenizer, HuggingFaceTokenizer)
-    made: Any = _bytes() if is_bytes else Library.from_str(tokenizer.content)
+    made: Any = Library.from_str(tokenizer.content) if isinstance(tokenizer, HuggingFaceTokenizer) else _bytes()
     made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     expected = dict(zip(SPECIAL_TOKENS, (vocabulary.separator, vocabulary.begin, vocabulary.mask), strict=True))
     found = {token: made.token_to_id(token) for token in SPECIAL_TOKENS}

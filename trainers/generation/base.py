@@ -24,6 +24,7 @@ __all__ = [
     "GenerationError",
     "GenerationSettings",
     "Generator",
+    "check_generates",
     "choose",
     "forward_flops",
     "generator_of",
@@ -142,16 +143,25 @@ def register(objective: str) -> Callable[[type[Generator]], type[Generator]]:
     return enter
 
 
+def check_generates(objective: str) -> None:
+    """Refuses an objective whose models cannot generate.
+
+    Raises:
+        ConfigError: there is no generator of that name.
+    """
+    if objective not in _REGISTRY:
+        raise ConfigError(
+            f"models of objective {objective} cannot generate: those of {', '.join(sorted(_REGISTRY))} can"
+        )
+
+
 def generator_of(objective: str, model: Transformer, vocabulary: Vocabulary) -> Generator:
     """The generator of a model by the name of its objective.
 
     Raises:
         ConfigError: there is none.
     """
-    if objective not in _REGISTRY:
-        raise ConfigError(
-            f"models of objective {objective} cannot generate: those of {', '.join(sorted(_REGISTRY))} can"
-        )
+    check_generates(objective)
     return _REGISTRY[objective](model, vocabulary)
 
 

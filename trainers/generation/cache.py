@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from crossover.trainers.model.mixture import MixtureOfExperts
+from crossover.trainers.model.mlp import SwiGLU
 from crossover.trainers.model.transformer import Transformer
 
 __all__ = ["CachedDecoder"]
@@ -37,7 +39,7 @@ class CachedDecoder:
         for number, block in enumerate(self._model.blocks):
             layer = cast(Any, block)
             x_BTD = x_BTD + self._attend(number, layer.attention, layer.attention_norm(x_BTD), angles_TC)
-            x_BTD = x_BTD + layer.mlp(layer.mlp_norm(x_BTD))
+            x_BTD = x_BTD + _mlp(layer.mlp, layer.mlp_norm(x_BTD))
         self._length += tokens_BT.shape[1]
         h_BTD: Tensor = self._model.norm(x_BTD)
         return h_BTD
@@ -75,7 +77,17 @@ class CachedDecoder:
         return torch.outer(places_T, shape.rope_base**exponents_C)
 
 
+def _mlp(mlp: SwiGLU | MixtureOfExperts, x_BTD: Tensor) -> Tensor:
+    """What the MLP adds; tokens choose experts one by one, so those that came before need not be there."""
+    if isinstance(mlp, MixtureOfExperts):
+        x_BTD, _ = mlp(x_BTD, None)
+        return x_BTD
+    added_BTD: Tensor = mlp(x_BTD)
+    return added_BTD
+
+
 def _turned(x_BTHC: Tensor, angles_TC: Tensor) -> Tensor:
     """Each pair of neighbouring channels turned by its angle."""
-    (a, b), cosine, sine = x_BTHC.unflatten(-1, (-1, 2)).unbind(-1), angles_TC.cos()[:, None], angles_TC.sin()[:, None]
+    a, b = x_BTHC.reshape(*x_BTHC.shape[:-1], -1, 2).unbind(-1)
+    cosine, sine = angles_TC.cos()[:, None], angles_TC.sin()[:, None]
     return torch.stack((a * cosine - b * sine, a * sine + b * cosine), dim=-1).flatten(-2)

@@ -3,13 +3,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from crossover.trainers.config import ExecutionConfig
+from crossover.platform.models.export_format import ExportError, export_checkpoint
+from crossover.platform.models.huggingface import write_huggingface
+from crossover.trainers.config import ExecutionConfig, ModelConfig
+from crossover.trainers.generation import GenerationSettings, generator_of
+from crossover.trainers.model.shapes import shape_of
+from crossover.trainers.model.transformer import Transformer
+from crossover.trainers.objectives.block_diffusion import BlockDiffusion
 from crossover.trainers.trained import TrainedModel, open_model
 
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[dev]'")
@@ -20,8 +27,6 @@ EXACT = ExecutionConfig(device="cpu", precision="float32", compile="off")
 
 @pytest.fixture(scope="module")
 def exported(counting_ar: Path, counting_mdm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    from crossover.platform.models.export_format import export_checkpoint
-
     folder = tmp_path_factory.mktemp("exported")
     for name, source in (("ar", counting_ar), ("mdm", counting_mdm)):
         export_checkpoint(source, folder / name, "huggingface")
@@ -67,8 +72,6 @@ def test_the_tokenizer_gives_our_ids_and_the_text_back(exported: dict[str, Path]
 def test_the_snippet_of_a_causal_model_goes_on_as_ours(
     exported: dict[str, Path], counting_ar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from crossover.trainers.generation import GenerationSettings, generator_of
-
     monkeypatch.chdir(exported["ar"])
     names: dict[str, Any] = {}
     exec(snippet(exported["ar"]), names)
@@ -81,8 +84,6 @@ def test_the_snippet_of_a_causal_model_goes_on_as_ours(
 def test_the_snippet_of_masked_diffusion_sees_both_sides_and_fills_masks_as_ours(
     exported: dict[str, Path], counting_mdm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from crossover.trainers.generation import GenerationSettings, generator_of
-
     monkeypatch.chdir(exported["mdm"])
     names: dict[str, Any] = {}
     with torch.no_grad():
@@ -108,32 +109,65 @@ def test_the_folder_says_what_it_is(exported: dict[str, Path], counting_mdm: Pat
     }
 
 
-def test_a_tied_head_is_written_out(counting_ar: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from crossover.platform.models.huggingface import write_huggingface
-    from crossover.trainers.model.transformer import Transformer
-
-    trained = open_model(counting_ar, EXACT)
-    shape = replace(trained.shape, tie_embeddings=True)
+def other_model(source: Path, **settings: Any) -> TrainedModel:
+    """An untrained model of another shape in the place of a trained one."""
+    trained = open_model(source, EXACT)
+    shape = shape_of(ModelConfig(num_layers=3, width=32, init_std=0.2, **settings), 259, 257)
     torch.manual_seed(0)
-    tied = Transformer(shape, trained.config.regularization).eval()
-    write_huggingface(replace(trained, shape=shape, model=tied), tmp_path)
+    return replace(trained, shape=shape, model=Transformer(shape, trained.config.regularization).eval())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"tie_embeddings": True}, "Qwen3ForCausalLM"),
+        ({"num_experts": 4, "granularity": 2, "mlp_width": 64}, "Qwen3MoeForCausalLM"),
+        ({"num_experts": 6, "first_dense_layers": 1, "normalize_weights": False}, "Qwen3MoeForCausalLM"),
+        ({"num_experts": 4, "experts_per_token": 2, "balancing": "none"}, "Qwen3MoeForCausalLM"),
+    ],
+)
+def test_tied_heads_and_mixtures_give_equal_logits(
+    counting_ar: Path, tmp_path: Path, settings: dict[str, Any], kind: str
+) -> None:
+    trained = other_model(counting_ar, **settings)
+    write_huggingface(trained, tmp_path)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
-    with torch.no_grad():
-        tokens = some_tokens(trained)
-        torch.testing.assert_close(theirs(tokens).logits[..., :257], tied(tokens, causal=True), rtol=1e-4, atol=1e-5)
+    assert type(theirs).__name__ == kind
+    tokens = some_tokens(trained)
+    ours = trained.model(tokens, causal=True)
+    torch.testing.assert_close(theirs(tokens).logits[..., :257], ours, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"routing": "expert_choice"}, "model.routing = expert_choice"),
+        ({"router_scores": "sigmoid"}, "model.router_scores = sigmoid"),
+        ({"balancing": "bias"}, "model.balancing = bias"),
+        ({"shared_experts": 1, "experts_per_token": 1}, "model.shared_experts = 1"),
+    ],
+)
+def test_a_mixture_that_the_format_has_no_place_for_is_refused(
+    counting_ar: Path, tmp_path: Path, settings: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(ExportError, match=f"type qwen3_moe has no place for {re.escape(what)}"):
+        write_huggingface(other_model(counting_ar, num_experts=4, **settings), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_part_that_the_format_has_no_place_for_is_named(counting_ar: Path, tmp_path: Path) -> None:
-    from crossover.platform.models.export_format import ExportError
-    from crossover.platform.models.huggingface import write_huggingface
-
     trained = open_model(counting_ar, EXACT)
     trained.model.blocks[1].register_parameter("gate_of_tomorrow", torch.nn.Parameter(torch.ones(3)))
     with pytest.raises(ExportError, match=r"type qwen3 has no place for blocks\.1\.gate_of_tomorrow"):
         write_huggingface(trained, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_attention_in_blocks_is_refused(counting_mdm: Path, tmp_path: Path) -> None:
+    trained = replace(open_model(counting_mdm, EXACT), objective=BlockDiffusion(mask=258))
+    with pytest.raises(ExportError, match=r"the attention of objective\.name = block_diffusion"):
+        write_huggingface(trained, tmp_path)
 
 
 @pytest.mark.parametrize(

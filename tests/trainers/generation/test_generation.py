@@ -31,9 +31,10 @@ def model() -> Transformer:
 
 
 @torch.no_grad()
-def test_a_cache_gives_the_states_of_one_pass_over_all() -> None:
+@pytest.mark.parametrize("num_experts", [None, 4])
+def test_a_cache_gives_the_states_of_one_pass_over_all(num_experts: int | None) -> None:
     torch.manual_seed(0)
-    config = ModelConfig(num_layers=2, width=32, num_heads=4, num_kv_heads=2, init_std=0.4)
+    config = ModelConfig(num_layers=2, width=32, num_heads=4, num_kv_heads=2, init_std=0.4, num_experts=num_experts)
     grouped = Transformer(shape_of(config, 259, 257), RegularizationConfig()).eval()
     tokens_BL = torch.randint(0, 257, (3, 12))
     decoder = CachedDecoder(grouped)
