@@ -80,3 +80,18 @@ def export(
 
     exported = export_checkpoint(checkpoint, output, format)
     typer.echo(f"{exported.objective.name} {exported.name}: {output}")
+
+
+@app.command(
+    "lm-eval",
+    short_help="lm-evaluation-harness on a trained model.",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def lm_eval(arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGUMENTS...")] = None) -> None:
+    """Run lm-evaluation-harness's own command line, to which --model crossover is known.
+
+    As: crossover lm-eval run --model crossover --model_args checkpoint=DIR --tasks NAME. Needs the extra `eval`.
+    """
+    from crossover.platform.models.harness import run_harness
+
+    run_harness(arguments or ())
