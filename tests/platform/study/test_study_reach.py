@@ -36,6 +36,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "schedule.name": ("cosine", "wsd"),
     "schedule.decay_fraction": (0.1, 0.2),
     "stopping.rule": ("overfit", "none"),
+    "evaluation.tasks": ("a.jsonl", "b.jsonl"),
+    "evaluation.decision_metric": ("val_loss", "task_gap"),
     "stopping.plateau_evaluations": (3, None),
 }
 """Two sound values of each setting that has no obvious ones."""
@@ -51,6 +53,7 @@ ALSO: dict[str, dict[str, Any]] = {
     "schedule.decay_fraction": {"schedule.name": "wsd"},
     "schedule.final_fraction": {"schedule.name": "cosine"},
     "model.num_kv_heads": {"model.num_heads": 2},
+    "evaluation.task_masks": {"evaluation.tasks": "a.jsonl"},
 }
 """Settings without which another would have no effect or no shape."""
 
@@ -77,7 +80,7 @@ def document(path: str) -> dict[str, Any]:
     written = copy.deepcopy(BASE)
     written["fixed"] |= ALSO.get(path, {})
     written["fixed"].pop(path, None)
-    if path.endswith("masks_per_window"):
+    if path.endswith(("masks_per_window", "task_masks")):
         written["axes"]["objective.name"]["choice"] = ["masked_diffusion"]
     if path == "model.size":
         del written["fixed"]["model.num_layers"], written["fixed"]["model.width"]
