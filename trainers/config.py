@@ -331,14 +331,40 @@ class EvaluationConfig(Section):
     masks_per_window: int = Field(default=2, ge=2, description="Monte-Carlo masks a validation window, for bounds.")
     test_masks_per_window: int = Field(default=4, ge=2, description="Monte-Carlo masks a test window, for bounds.")
     seed: int = Field(default=0, ge=0, description="Seed of windows and masks: common to all trials compared.")
+    tasks: str | None = Field(
+        default=None,
+        description="Files of multiple-choice questions that are asked at each evaluation, with commas between; null: "
+        "none.",
+    )
+    task_masks: int = Field(default=8, ge=2, description="Monte-Carlo masks an option of several tokens, for bounds.")
+    decision_metric: Literal["val_loss", "task_gap"] = Field(
+        default="val_loss",
+        description="What chooses the best evaluation: the validation loss, or the gap between the right and the best "
+        "wrong option of the tasks.",
+    )
+    memorization_pieces: int = Field(
+        default=0, ge=0, description="Training and held-out sequences that memorization is measured on; 0: off."
+    )
+
+    @property
+    def task_paths(self) -> tuple[str, ...]:
+        """The files of `tasks`."""
+        return tuple(path.strip() for path in (self.tasks or "").split(",") if path.strip())
 
 
 class StoppingConfig(Section):
     """When a run ends before its epochs are over: one rule for every objective."""
 
-    rule: Literal["overfit", "none"] = Field(default="overfit", description="overfit, or none.")
+    rule: Literal["overfit", "task_gap", "none"] = Field(
+        default="overfit",
+        description="overfit: the validation loss has risen; task_gap: the gap of the tasks has fallen; or none.",
+    )
     patience: int = Field(default=3, ge=1, description="Evaluations in a row that must agree.")
-    min_rise: float = Field(default=0.01, ge=0, description="Smallest rise over the best that counts, nats a token.")
+    min_rise: float = Field(
+        default=0.01,
+        ge=0,
+        description="Smallest rise over the best that counts, nats a token; for task_gap a fall, nats a question.",
+    )
     z: float = Field(
         default=2.0,
         ge=0,

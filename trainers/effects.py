@@ -11,7 +11,7 @@ from crossover.trainers.errors import ConfigError
 
 __all__ = ["EFFECTS", "Effect", "refuse_ignored_settings"]
 
-_OVERFIT_FIELDS = ("patience", "min_rise", "z", "plateau_evaluations")
+_RULE_FIELDS = ("patience", "min_rise", "z")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ def _trains_experts(config: TrialConfig) -> bool:
 
 
 _OF_DIFFUSION = ("noise_schedule", "loss_weight", "time_sampling", "at_least_one_mask", "mask_fraction")
+
+
+def _asks_a_bound(config: TrialConfig) -> bool:
+    return bool(config.evaluation.task_paths) and _scores_a_bound(config)
+
 
 EFFECTS = (
     *(Effect(f"objective.{n}", "is for diffusion objectives", _objective_reads(n)) for n in _OF_DIFFUSION),
@@ -88,10 +93,12 @@ EFFECTS = (
     Effect("schedule.final_fraction", "is for schedule.name: cosine or wsd", lambda c: c.schedule.name != "constant"),
     Effect("evaluation.masks_per_window", "is for objectives scored by a bound", _scores_a_bound),
     Effect("evaluation.test_masks_per_window", "is for objectives scored by a bound", _scores_a_bound),
+    Effect("evaluation.task_masks", "is for evaluation.tasks, and objectives scored by a bound", _asks_a_bound),
     *(
-        Effect(f"stopping.{name}", "is for stopping.rule: overfit", lambda c: c.stopping.rule == "overfit")
-        for name in _OVERFIT_FIELDS
+        Effect(f"stopping.{name}", "is for stopping.rule: overfit or task_gap", lambda c: c.stopping.rule != "none")
+        for name in _RULE_FIELDS
     ),
+    Effect("stopping.plateau_evaluations", "is for stopping.rule: overfit", lambda c: c.stopping.rule == "overfit"),
 )
 
 

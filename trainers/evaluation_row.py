@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from crossover.trainers.device import peak_memory_bytes
@@ -31,6 +31,7 @@ def evaluation_row(
     best: WindowScores | None,
     routing: RoutingReport | None = None,
     branch: Branch = "stable",
+    measured: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """The row of the state that was just scored. All workers call it together.
 
@@ -45,10 +46,9 @@ def evaluation_row(
         best: scores of the best row of `before` on this branch; None where no loss was finite.
         routing: of the weights that were scored; None of a dense model.
         branch: whether these are averaged weights of the run, or those at the end of an annealed branch.
+        measured: columns of what was measured beside the loss.
     """
-    same_branch = [row for row in before if row.branch == branch]
-    position = best_index(same_branch)
-    best_loss = math.nan if position is None else same_branch[position].val_loss
+    losses = [row.val_loss for row in before if row.branch == branch]
     rise, rise_se = _rise(scores, best)
     throughput = state.tokens_per_second
     unique_tokens = setup.subset.unique_tokens
@@ -70,7 +70,7 @@ def evaluation_row(
         val_bits_per_byte_se=scores.bits_per_byte_se,
         rise_over_best=rise,
         rise_over_best_se=rise_se,
-        best_val_loss=min((x for x in (best_loss, scores.loss) if math.isfinite(x)), default=math.nan),
+        best_val_loss=_least([*losses, scores.loss]),
         raw_val_loss=scores.loss if branch == "annealed" or not state.averages.is_on else None,
         learning_rate=state.learning_rate,
         grad_norm=None if state.grad_norm is None else state.grad_norm.item(),
@@ -80,6 +80,8 @@ def evaluation_row(
         router_max_load=None if routing is None else routing.max_load,
         router_entropy=None if routing is None else routing.entropy,
         router_agreement=None if routing is None else routing.agreement,
+        **(measured or {}),
+        decision_metric=setup.config.evaluation.decision_metric,
         branch=branch,
         decides=setup.config.annealing.decides == (branch == "annealed"),
         branch_flops=setup.train_flops_per_token * state.branch_tokens,
@@ -162,6 +164,10 @@ def _peak(setup: TrialSetup) -> float | None:
     """Of all workers' devices together: throughput is theirs together."""
     peak = device_peak_flops(setup.runtime.description, setup.runtime.precision)
     return None if peak is None else peak * setup.world.size
+
+
+def _least(losses: Sequence[float]) -> float:
+    return min((loss for loss in losses if math.isfinite(loss)), default=math.nan)
 
 
 def _finite(value: float) -> float | None:

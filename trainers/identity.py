@@ -1,7 +1,7 @@
 """What of a configuration makes a run's identity, and how that outlives new settings.
 
 Identity covers what changes the mathematics and nothing else, so a trial goes on at another world size or on another
-machine. The corpus enters by the hash of its manifest, never by its path.
+machine. Corpus and tasks enter by the hash of their content, never by their paths.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from crossover.trainers.config import TrialConfig
+from crossover.trainers.tasks.questions import task_hash
 
 __all__ = ["config_hash", "trial_identity"]
 
@@ -21,6 +23,10 @@ _NOT_MATHEMATICS = ("checkpoint", "execution")
 # identity, so that records keep theirs. A value here never changes, even if the default of its setting does.
 _CAME_LATER: dict[str, Any] = {
     "data.tier": None,
+    "evaluation.tasks": None,
+    "evaluation.task_masks": 8,
+    "evaluation.decision_metric": "val_loss",
+    "evaluation.memorization_pieces": 0,
     "model.num_experts": None,
     "model.sparsity": None,
     "model.granularity": 1,
@@ -77,6 +83,8 @@ def _mathematics(config: TrialConfig, manifest_hash: str) -> dict[str, Any]:
     for name in _NOT_MATHEMATICS:
         del content[name]
     content["data"]["corpus"] = manifest_hash
+    hashes = [task_hash(Path(path)) for path in config.evaluation.task_paths]
+    content["evaluation"]["tasks"] = hashes or None
     for path, before in _CAME_LATER.items():
         section, _, name = path.partition(".")
         if content[section][name] == before:

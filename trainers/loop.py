@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -85,6 +85,15 @@ def _checked_setup(config: TrialConfig, world: World) -> TrialSetup:
     setup = open_setup(config, world)
     setup.check_world()
     return setup
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Weights that were evaluated."""
+
+    scores: WindowScores
+    routing: RoutingReport | None
+    measured: Mapping[str, Any]
 
 
 @dataclass
@@ -204,10 +213,10 @@ class _Leg:
         state.clock.lap("training")
         self._ask("validating")
         with state.averages.swapped_in():
-            scores, routing = self._scores_of_the_weights()
-        self._take_row(scores, routing, "stable", state.averaged_weights())
-        if routing is not None:
-            state.choices = routing.choices
+            scored = self._scores_of_the_weights("stable")
+        self._take_row(scored, "stable", state.averaged_weights())
+        if scored.routing is not None:
+            state.choices = scored.routing.choices
         state.begin_stretch()
         self._commit_if_due()
 
@@ -215,17 +224,19 @@ class _Leg:
         """Scores the weights at the end of a branch, which need no averaging."""
         self.state.nats.item()
         self.state.clock.lap("training")
-        scores, routing = self._scores_of_the_weights()
-        self._take_row(scores, routing, "annealed", self.state.model.weights())
+        scored = self._scores_of_the_weights("annealed")
+        self._take_row(scored, "annealed", self.state.model.weights())
 
-    def _take_row(
-        self, scores: WindowScores, routing: RoutingReport | None, branch: Branch, weights: Mapping[str, torch.Tensor]
-    ) -> None:
-        row = evaluation_row(self.setup, self.state, self.rows, scores, self.best.get(branch), routing, branch)
+    def _take_row(self, scored: _Scored, branch: Branch, weights: Mapping[str, torch.Tensor]) -> None:
+        scores, best = scored.scores, self.best.get(branch)
+        row = evaluation_row(
+            self.setup, self.state, self.rows, scores, best, scored.routing, branch, measured=scored.measured
+        )
         row = self.setup.world.from_main(row)  # its columns of the clock differ
         self.rows.append(row)
         self.unwritten_windows[row.step] = scores.nats_W
-        if row.val_loss == row.best_val_loss and row.rise_over_best == 0:
+        of_branch = [each for each in self.rows if each.branch == branch]
+        if best_index(of_branch) == len(of_branch) - 1:
             self.best[branch] = scores
             if row.decides:
                 self.unwritten_best = row.step, _copied(weights)
@@ -259,15 +270,28 @@ class _Leg:
         self.state.clock.lap("evaluation")
         return scores
 
-    def _scores_of_the_weights(self) -> tuple[WindowScores, RoutingReport | None]:
-        """Of the weights that are in the model, on the validation windows."""
+    def _scores_of_the_weights(self, branch: Branch) -> _Scored:
+        """Of the weights that are in the model: the validation windows, and what else is measured."""
         setup, state, config = self.setup, self.state, self.setup.config.evaluation
         scores = self._score(setup.validation, config.masks_per_window)
         with setup.runtime.autocast():
             routing = state.parallel.evaluate(
                 lambda: routing_report(state.model, setup.objective, setup.validation, config.seed, state.choices)
             )
-        return scores, routing
+        return _Scored(scores, routing, self._measure(branch))
+
+    def _measure(self, branch: Branch) -> dict[str, Any]:
+        """Columns of what is measured beside the loss."""
+        setup, state = self.setup, self.state
+        with setup.runtime.autocast():
+            measured = state.parallel.evaluate(
+                lambda: setup.measures.measure(state.model, setup.objective, setup.corpus.vocabulary, setup.world)
+            )
+        state.clock.lap("evaluation")
+        columns = measured.columns(state.best_gaps.get(branch))
+        if columns.get("task_gap_fall") == 0.0 and measured.gaps is not None:
+            state.best_gaps[branch] = measured.gaps.tolist()
+        return columns
 
     def _commit(self) -> None:
         checkpoint = self.state.checkpoint(self.setup.world)

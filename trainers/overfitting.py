@@ -26,6 +26,7 @@ from crossover.trainers.rows import Evaluation, StopReason
 __all__ = [
     "Divergence",
     "FirstOf",
+    "GapFall",
     "Patience",
     "Plateau",
     "StopRule",
@@ -69,9 +70,9 @@ class StopRule(ABC):
 
 
 def best_index(history: History) -> int | None:
-    """The evaluation with the smallest finite validation loss, the earlier of equals; None where there is none."""
-    finite = [i for i, evaluation in enumerate(history) if math.isfinite(evaluation.val_loss)]
-    return min(finite, key=lambda i: history[i].val_loss, default=None)
+    """The evaluation with the smallest finite loss of decisions, the earlier of equals; None where there is none."""
+    finite = [i for i, evaluation in enumerate(history) if math.isfinite(evaluation.decision_loss)]
+    return min(finite, key=lambda i: history[i].decision_loss, default=None)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,38 @@ class ValidationRise(StopRule):
         )
         risen = 0 < rise < math.inf and rise >= self.min_rise and rise > needed * error
         return Verdict("overfit", evidence, best) if risen else _go_on(evidence, history)
+
+
+@dataclass(frozen=True)
+class GapFall(StopRule):
+    """The gap of the tasks lies below its best, significantly and by enough.
+
+    It can go on growing long after the validation loss has begun to rise (arXiv 2511.03276), so this stops later than
+    `ValidationRise`, whose test it is, with questions in the place of windows.
+
+    Attributes:
+        min_fall: smallest fall that counts, nats a question.
+        z: paired standard errors that it must exceed, beyond the choice of the best.
+    """
+
+    min_fall: float
+    z: float
+
+    def verdict(self, history: History) -> Verdict:
+        """Stop as `overfit` where the last gap has fallen; a history without gaps goes on."""
+        measured = [evaluation for evaluation in history if evaluation.task_gap is not None]
+        if not measured:
+            return _go_on("there is no gap of tasks yet", history)
+        last = measured[-1]
+        fall, error = _known(last.task_gap_fall), _known(last.task_gap_fall_se)
+        needed = self.z + _expected_largest(len(measured) - 1) / math.sqrt(2)
+        evidence = (
+            f"at epoch {last.epoch:.4g} the gap of {last.task_gap:.4f} nats a question is {fall:.4f} ± {error:.4f} "
+            f"below its best (of {len(measured)} evaluations; a fall counts above {needed:.2f} errors and from "
+            f"{self.min_fall:g})"
+        )
+        fallen = 0 < fall < math.inf and fall >= self.min_fall and fall > needed * error
+        return Verdict("overfit", evidence, best_index(history)) if fallen else _go_on(evidence, history)
 
 
 @dataclass(frozen=True)
@@ -248,9 +281,18 @@ def _overfit(config: StoppingConfig) -> StopRule:
     return FirstOf((rise, Plateau(config.plateau_evaluations)))
 
 
+@register_rule("task_gap")
+def _task_gap(config: StoppingConfig) -> StopRule:
+    return Patience(GapFall(config.min_rise, config.z), config.patience)
+
+
 @register_rule("none")
 def _none(config: StoppingConfig) -> StopRule:
     return FirstOf(())
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _expected_largest(num_values: int) -> float:

@@ -37,6 +37,7 @@ __all__ = [
     "TrialRecord",
     "WindowFacts",
     "deciding",
+    "decisions_of",
     "evaluations_from_bytes",
     "evaluations_of",
     "evaluations_to_bytes",
@@ -351,6 +352,15 @@ def rows_from_bytes(content: bytes) -> pa.RecordBatch:
 def deciding(rows: pa.RecordBatch) -> pa.RecordBatch:
     """The rows that decisions are taken on: of the run itself, or of its annealed branches."""
     return rows.filter(rows["decides"])
+
+
+def decisions_of(rows: pa.RecordBatch | pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`decision_loss` and `decision_value` of stored rows, one for each."""
+    by_gap = rows["decision_metric"].to_numpy(zero_copy_only=False) == "task_gap"
+    gap = rows["task_gap"].to_numpy(zero_copy_only=False).astype(np.float64)
+    losses = [rows[name].to_numpy(zero_copy_only=False) for name in ("val_loss", "val_bits_per_byte")]
+    loss, value = (np.where(by_gap & ~np.isnan(gap), -gap, loss) for loss in losses)
+    return loss, value
 
 
 def evaluations_of(rows: pa.RecordBatch | None) -> list[Evaluation]:

@@ -57,6 +57,27 @@ class Evaluation(Row):
     router_agreement: float | None = Field(
         default=None, description="Mixtures: share of tokens whose first expert is that of the evaluation before."
     )
+    task_accuracy: float | None = Field(default=None, description="Share of the tasks' questions that are answered.")
+    task_accuracy_norm: float | None = Field(default=None, description="The same by likelihood a byte of an ending.")
+    task_gap: float | None = Field(
+        default=None, description="Mean of log p(right) - log p(best wrong option), nats a question."
+    )
+    task_gap_se: float | None = Field(default=None, description="Its standard error over questions.")
+    task_gap_se_mc: float | None = Field(default=None, description="What of it is Monte Carlo; 0 where exact.")
+    task_gap_fall: float | None = Field(default=None, description="Best task_gap before, less this; 0 for a new best.")
+    task_gap_fall_se: float | None = Field(default=None, description="Standard error of the fall, paired by question.")
+    task_scores: str | None = Field(default=None, description="Every task by itself, as JSON.")
+    memorization_auc: float | None = Field(
+        default=None, description="Chance that a training sequence costs less than a held-out one; 0.5 says nothing."
+    )
+    memorization_auc_se: float | None = Field(default=None, description="Its standard error.")
+    reproduced_fraction: float | None = Field(
+        default=None, description="Share of training sequences whose last 16 tokens greedy generation gives back."
+    )
+    reproduced_held_out_fraction: float | None = Field(
+        default=None, description="The same of held-out sequences: what needs no memory."
+    )
+    decision_metric: str = Field(default="val_loss", description="What chooses the best evaluation.")
     branch: Literal["stable", "annealed"] = Field(default="stable", description="Main run or annealed branch.")
     decides: bool = Field(default=True, description="Whether decisions are taken on rows of this branch.")
     branch_flops: float = Field(default=0.0, description="FLOPs of training on earlier branches; in train_flops too.")
@@ -66,6 +87,21 @@ class Evaluation(Row):
     corpus_epochs: str | None = Field(
         default=None, description="Epochs of each corpus of a mixture, as JSON; None where there is one corpus."
     )
+
+    @property
+    def decision_loss(self) -> float:
+        """What the best evaluation of a trial has the least of: val_loss, or the gap of the tasks turned round."""
+        return self._by_metric(self.val_loss)
+
+    @property
+    def decision_value(self) -> float:
+        """The same for comparing trials: bits per byte in the place of the loss."""
+        return self._by_metric(self.val_bits_per_byte)
+
+    def _by_metric(self, loss: float) -> float:
+        if self.decision_metric != "task_gap" or self.task_gap is None:
+            return loss
+        return -self.task_gap
 
 
 class TrialFacts(Row):

@@ -82,6 +82,7 @@ class TrainingState:
         grad_norm: of the last gradient, before clipping; None before the first step.
         ending: why the trial ends, once that was decided by somebody else than its own history.
         clock: seconds of work.
+        best_gaps: gap of each question of the tasks at the evaluation where it was largest, by branch.
     """
 
     model: Transformer
@@ -100,6 +101,7 @@ class TrainingState:
     expert_counts: torch.Tensor | None = None
     choices: torch.Tensor | None = None
     clock: Clock = field(default_factory=Clock)
+    best_gaps: dict[str, list[float]] = field(default_factory=dict)
 
     def total_nats(self, world: World) -> float:
         """Training loss since the last evaluation, summed over rows and workers, who call it together."""
@@ -167,6 +169,7 @@ class TrainingState:
                 "grad_norm": None if self.grad_norm is None else self.grad_norm.item(),
                 "ending": None if self.ending is None else [self.ending.reason, self.ending.evidence],
                 "seconds": self.clock.seconds,
+                "best_gaps": self.best_gaps,
             },
         )
 
@@ -197,6 +200,7 @@ class TrainingState:
         self.grad_norm = None if scalars["grad_norm"] is None else torch.tensor(scalars["grad_norm"])
         self.ending = None if scalars["ending"] is None else StopRequest(*scalars["ending"])
         self.clock = Clock(dict(scalars["seconds"]))
+        self.best_gaps = dict(scalars.get("best_gaps", {}))
 
 
 def new_state(setup: TrialSetup) -> TrainingState:

@@ -11,6 +11,7 @@ from crossover.trainers.data import Corpus, MixedCorpus, TrainingSubset, Windows
 from crossover.trainers.device import Runtime, resolve
 from crossover.trainers.flops import evaluation_flops, training_flops_per_token
 from crossover.trainers.identity import config_hash, trial_identity
+from crossover.trainers.measures import Measures, open_measures
 from crossover.trainers.model.shapes import ModelShape, shape_of
 from crossover.trainers.objectives import Objective, build
 from crossover.trainers.provenance import provenance
@@ -37,6 +38,7 @@ class TrialSetup:
     shape: ModelShape
     objective: Objective
     world: World = field(default_factory=World)
+    measures: Measures = field(default_factory=Measures)
 
     @property
     def trial_id(self) -> str:
@@ -73,12 +75,12 @@ class TrialSetup:
 
     @cached_property
     def validation_flops(self) -> float:
-        """FLOPs of one evaluation on the validation windows; of a mixture, with a look at its routers."""
+        """FLOPs of one evaluation: the validation windows, what else is measured, and a look at routers."""
         shape, objective, windows = self.shape, self.objective, self.validation
         flops = evaluation_flops(shape, objective, windows.num_tokens_W, self.config.evaluation.masks_per_window)
         if shape.mixture is not None:
             flops += evaluation_flops(shape, objective, probe_windows(windows).num_tokens_W, NUM_MASKS)
-        return flops
+        return flops + self.measures.flops(shape, objective)
 
     @cached_property
     def test_flops(self) -> float:
@@ -137,11 +139,12 @@ def open_setup(config: TrialConfig, world: World | None = None) -> TrialSetup:
     objective = build(config, vocabulary)
     num_tokens = config.schedule.epochs * data.unique_tokens
     train_flops = num_tokens * training_flops_per_token(shape, objective, data.sequence_length)
+    subset = TrainingSubset(corpus, data.unique_tokens, data.sequence_length, data.seed, data.tier)
     return TrialSetup(
         config=config,
         runtime=resolve(config.execution, shape.num_params_active, train_flops),
         corpus=corpus,
-        subset=TrainingSubset(corpus, data.unique_tokens, data.sequence_length, data.seed, data.tier),
+        subset=subset,
         validation=held_out_windows(
             corpus, "validation", data.sequence_length, evaluation.validation_windows, evaluation.seed
         ),
@@ -149,6 +152,7 @@ def open_setup(config: TrialConfig, world: World | None = None) -> TrialSetup:
         shape=shape,
         objective=objective,
         world=world or World(),
+        measures=open_measures(config, corpus, subset),
     )
 
 

@@ -214,8 +214,8 @@ def _best(stratum: Stratum | None) -> Best | None:
 
 
 def _best_epoch(trial: TrialFiles) -> float:
-    finite = (row for row in trial.evaluations if math.isfinite(row.val_loss))
-    return min(finite, key=lambda row: row.val_loss).epoch
+    finite = (row for row in trial.evaluations if math.isfinite(row.decision_loss))
+    return min(finite, key=lambda row: row.decision_loss).epoch
 
 
 def _mean_test(trials: tuple[TrialFiles, ...]) -> Mean | None:

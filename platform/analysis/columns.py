@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crossover.trainers.record import EVALUATION_SCHEMA, deciding
+from crossover.trainers.record import EVALUATION_SCHEMA, deciding, decisions_of
 from crossover.trainers.rows import Evaluation, TrialEnd, TrialFacts
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _so_far(trials: Sequence[TrialFiles]) -> list[dict[str, Any]]:
     if not known:
         return found
     stored = pa.Table.from_batches([rows for _, rows in known], EVALUATION_SCHEMA)
-    losses = stored["val_loss"].to_numpy()
+    losses, _ = decisions_of(stored)
     losses = np.where(np.isfinite(losses), losses, np.inf)
     ends = np.cumsum([rows.num_rows for _, rows in known])
     best = np.array([begin + np.argmin(losses[begin:end]) for begin, end in pairwise([0, *ends])])

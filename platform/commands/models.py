@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,3 +49,63 @@ def ensemble(
     from crossover.platform.models.ensembles import score_ensemble
 
     score_ensemble(checkpoints, split, as_json=as_json)
+
+
+class Order(StrEnum):
+    """Which masks are uncovered first."""
+
+    confidence = "confidence"
+    random = "random"
+
+
+@app.command(short_help="Generate text with trained models.")
+def sample(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(metavar="CHECKPOINT...", help="Folders of trials or runs; several are compared.")
+    ],
+    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "",
+    samples: Annotated[int, typer.Option(min=1, help="Texts of each model.")] = 1,
+    tokens: Annotated[int, typer.Option(help="New tokens of each text.")] = 64,
+    temperature: Annotated[float, typer.Option(help="Of the softmax; 0 takes the likeliest token.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Choose among so many likeliest tokens.")] = None,
+    top_p: Annotated[float, typer.Option(help="Choose among the likeliest of this probability.")] = 1.0,
+    order: Annotated[Order, typer.Option(help="MDM: tokens that come first.")] = Order.confidence,
+    steps: Annotated[int | None, typer.Option(help="MDM: forward passes; by default one a token.")] = None,
+    block: Annotated[int | None, typer.Option(help="MDM: tokens of a block, finished left to right.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choices.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Continue a prompt with trained models; tokens a second and FLOPs a token stand side by side."""
+    from crossover.platform.models.sampling import sample_checkpoints
+    from crossover.trainers.generation.base import GenerationSettings
+
+    settings = GenerationSettings(tokens, temperature, top_k, top_p, order.value, steps, block, seed)
+    sample_checkpoints(checkpoints, prompt, samples, settings, as_json=as_json)
+
+
+@app.command(short_help="Write a trained model in another format.")
+def export(
+    checkpoint: Checkpoint,
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    format: Annotated[str, typer.Option(help="huggingface: a folder that transformers loads.")] = "huggingface",
+) -> None:
+    """Export the best weights of a trained model: the logits are equal, and README.md says how to use it."""
+    from crossover.platform.models.export_format import export_checkpoint
+
+    exported = export_checkpoint(checkpoint, output, format)
+    typer.echo(f"{exported.objective.name} {exported.name}: {output}")
+
+
+@app.command(
+    "lm-eval",
+    short_help="lm-evaluation-harness on a trained model.",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def lm_eval(arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGUMENTS...")] = None) -> None:
+    """Run lm-evaluation-harness's own command line, to which --model crossover is known.
+
+    As: crossover lm-eval run --model crossover --model_args checkpoint=DIR --tasks NAME. Needs the extra `eval`.
+    """
+    from crossover.platform.models.harness import run_harness
+
+    run_harness(arguments or ())

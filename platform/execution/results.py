@@ -8,15 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from crossover.platform.search.plan import Outcome
 from crossover.platform.search.schedulers import CurvePoint
 from crossover.trainers.durable import durable_file, writing
-from crossover.trainers.record import TrialRecord, deciding
+from crossover.trainers.overfitting import best_index
+from crossover.trainers.record import TrialRecord, deciding, decisions_of
 from crossover.trainers.rows import Evaluation, StopReason, TrialEnd
 
 __all__ = ["RecordResults"]
 
-_COLUMNS = ("val_loss", "val_bits_per_byte", "tokens_seen", "train_flops", "eval_flops")
+_SPENT = ("tokens_seen", "train_flops", "eval_flops")
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,7 @@ class RecordResults:
             return known
         record = self.record(trial_id)
         rows, end = record.rows(), record.end()
-        rows = None if rows is None else deciding(rows)
-        found = _outcome(*([()] * 5 if rows is None else (rows[name].to_pylist() for name in _COLUMNS)))
+        found = _outcome(*([()] * 5 if rows is None else _columns(deciding(rows))))
         if end is None:
             return found
         flops = max(found.flops, end.train_flops + end.eval_flops)
@@ -52,9 +54,14 @@ class RecordResults:
             durable_file(record.paths.end, end.model_dump_json(indent=2).encode())
 
 
+def _columns(rows: pa.RecordBatch) -> tuple[list[Any], ...]:
+    losses, values = decisions_of(rows)
+    return losses.tolist(), values.tolist(), *(rows[name].to_pylist() for name in _SPENT)
+
+
 def _outcome(
     losses: Sequence[float],
-    bits: Sequence[float],
+    values: Sequence[float],
     tokens: Sequence[int],
     train_flops: Sequence[float],
     eval_flops: Sequence[float],
@@ -65,15 +72,16 @@ def _outcome(
     best = min(finite, key=lambda at: losses[at], default=None)
     return Outcome(
         ended=False,
-        value=None if best is None else bits[best],
+        value=None if best is None else values[best],
         flops=flops[-1] if flops else 0.0,
-        curve=tuple(CurvePoint(tokens[at], bits[at], flops[at]) for at in finite),
+        curve=tuple(CurvePoint(tokens[at], values[at], flops[at]) for at in finite),
     )
 
 
 def _best(rows: Sequence[Evaluation]) -> Evaluation | None:
-    finite = [row for row in rows if row.decides and math.isfinite(row.val_loss)]
-    return min(finite, key=lambda row: row.val_loss, default=None)
+    decisive = [row for row in rows if row.decides]
+    position = best_index(decisive)
+    return None if position is None else decisive[position]
 
 
 def _so_far(rows: Sequence[Evaluation]) -> dict[str, Any]:

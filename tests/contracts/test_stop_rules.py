@@ -16,6 +16,7 @@ from crossover.trainers.config import StoppingConfig
 from crossover.trainers.overfitting import (
     Divergence,
     FirstOf,
+    GapFall,
     Patience,
     Plateau,
     StopRule,
@@ -28,11 +29,13 @@ from crossover.trainers.rows import Evaluation, StopReason
 CONFIGURED = [
     build_rule(StoppingConfig(rule="overfit")),
     build_rule(StoppingConfig(rule="overfit", patience=1, plateau_evaluations=4, min_rise=0.0, z=0.0)),
+    build_rule(StoppingConfig(rule="task_gap")),
     build_rule(StoppingConfig(rule="none")),
 ]
 RULES: list[StopRule] = [
     ValidationRise(min_rise=0.01, z=2.0),
     Patience(ValidationRise(min_rise=0.0, z=1.0), evaluations=2),
+    GapFall(min_fall=0.01, z=2.0),
     Plateau(evaluations=3),
     Divergence(),
     FirstOf((Plateau(evaluations=2), Patience(Plateau(evaluations=1), evaluations=2))),

@@ -40,6 +40,8 @@ COMMANDS = (
     "k8s submit",
     "k8s status",
     "crossings",
+    "sample",
+    "export",
 )
 
 

@@ -18,6 +18,7 @@ from crossover.trainers.overfitting import (
     StopRule,
     ValidationRise,
     Verdict,
+    best_index,
     build_rule,
 )
 from crossover.trainers.rows import Evaluation
@@ -198,3 +199,40 @@ def test_unknown_rule_is_refused_with_those_that_are_known() -> None:
     config = StoppingConfig.model_construct(rule="overfitt")
     with pytest.raises(ConfigError, match=r"stopping\.rule is overfitt, and the rules are none, overfit"):
         build_rule(config)
+
+
+def gap_history(losses: Sequence[float], gaps: Sequence[float | None], se: float = 0.05) -> list[Evaluation]:
+    """As `history_of`, with the gap of tasks."""
+    rows, best = [], -math.inf
+    for evaluation, gap in zip(history_of(losses), gaps, strict=True):
+        if gap is None:
+            rows.append(evaluation)
+            continue
+        fall = max(best - gap, 0.0) if math.isfinite(best) else 0.0
+        best = max(best, gap)
+        columns = {"task_gap": gap, "task_gap_fall": fall, "task_gap_fall_se": se if fall else 0.0}
+        rows.append(evaluation.model_copy(update=columns))
+    return rows
+
+
+def test_a_gap_that_grows_while_the_loss_rises_goes_on_and_one_that_falls_stops() -> None:
+    losses = [2.6, 2.3, 2.4, 2.6, 2.9, 3.3, 3.8, 4.4]
+    rule = build_rule(StoppingConfig(rule="task_gap"))
+    growing = gap_history(losses, [1.0, 1.5, 1.9, 2.2, 2.4, 2.5, 2.55, 2.6])
+    assert first_stop(rule, growing) is None
+    assert first_stop(DEFAULT, growing) is not None
+    stopped = first_stop(rule, gap_history(losses, [1.0, 1.5, 1.9, 2.2, 2.0, 1.8, 1.5, 1.2]))
+    assert stopped is not None
+    count, verdict = stopped
+    assert (count, verdict.reason) == (7, "overfit")
+    assert "the gap of 1.5000 nats a question is 0.7000 ± 0.0500 below its best" in verdict.evidence
+
+
+def test_without_tasks_a_gap_stops_nothing() -> None:
+    assert first_stop(build_rule(StoppingConfig(rule="task_gap")), gap_history([2.0, 3.0, 4.0], [None] * 3)) is None
+
+
+def test_the_best_by_the_gap_is_another_than_by_the_loss() -> None:
+    history = gap_history([2.6, 2.3, 2.4, 2.6], [1.0, 1.5, 1.9, 1.7])
+    assert best_index(history) == 1
+    assert best_index([row.model_copy(update={"decision_metric": "task_gap"}) for row in history]) == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import logging
 import math
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from crossover.trainers.record import (
     EVALUATION_SCHEMA,
     TrialRecord,
     WindowFacts,
+    decisions_of,
     evaluations_from_bytes,
     evaluations_to_bytes,
+    rows_from_bytes,
 )
 from crossover.trainers.record_writer import open_record
 from crossover.trainers.rows import SCHEMA_VERSION, Evaluation, TrialEnd
@@ -152,3 +155,25 @@ def test_damaged_losses_are_refused_in_plain_words(content: bytes, folder: Path)
         path.write_bytes(content)
         with pytest.raises(RecordError, match=rf"{path.name} cannot be read: it is cut off or altered. Restore"):
             read()
+
+
+def test_rows_of_an_older_release_get_the_columns_that_came_later() -> None:
+    new = [example.row(1, 2.5), example.row(2, 2.25)]
+    stored = rows_from_bytes(evaluations_to_bytes(new))
+    older = stored.drop_columns(["decision_metric", "task_gap", "memorization_auc"])
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, older.schema) as writer:
+        writer.write_batch(older)
+    assert evaluations_from_bytes(sink.getvalue()) == new
+    assert rows_from_bytes(sink.getvalue()).schema.equals(EVALUATION_SCHEMA)
+
+
+def test_decisions_are_those_of_the_rows() -> None:
+    rows = [
+        example.row(1, 2.5),
+        example.row(2, 2.25).model_copy(update={"decision_metric": "task_gap", "task_gap": 1.5}),
+    ]
+    loss, value = decisions_of(rows_from_bytes(evaluations_to_bytes(rows)))
+    assert loss.tolist() == [each.decision_loss for each in rows]
+    assert value.tolist() == [each.decision_value for each in rows]
+    assert loss.tolist() == [2.5, -1.5]

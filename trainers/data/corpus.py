@@ -73,10 +73,18 @@ class Corpus:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Text to tokens and back."""
+        """Text to tokens and back.
+
+        Raises:
+            CorpusError: its file is missing, or another one.
+        """
         if self.manifest.tokenizer_sha256 is None:
             return ByteTokenizer()
-        return HuggingFaceTokenizer(read_tokenizer(self.folder / "tokenizer.json"), self.manifest.tokenizer)
+        path = self.folder / "tokenizer.json"
+        found = HuggingFaceTokenizer(read_tokenizer(path), self.manifest.tokenizer)
+        if found.sha256 != self.manifest.tokenizer_sha256:
+            raise CorpusError(f"{path} is not the tokenizer that made corpus {self.name}: {_REMEDY}")
+        return found
 
     @property
     def content_hash(self) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from crossover.trainers.data.corpus import CorpusPart
+from crossover.trainers.data.tokenizers import Tokenizer
 from crossover.trainers.data.vocabulary import Vocabulary
 from crossover.trainers.errors import CorpusError
 from crossover.trainers.mixture import MixturePart, unique_tokens_of
@@ -48,6 +49,11 @@ class MixedCorpus:
     def vocabulary(self) -> Vocabulary:
         """The token ids, the same in all parts."""
         return self.parts[0].corpus.vocabulary
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to tokens and back, the same in all parts."""
+        return self.parts[0].corpus.tokenizer
 
     @property
     def content_hash(self) -> str:

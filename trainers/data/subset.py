@@ -95,6 +95,16 @@ class TrainingSubset:
         """Sequences that hold the unique tokens."""
         return len(self._tokens_SL)
 
+    @property
+    def whole_sequences(self) -> NDArray[np.int64]:
+        """Places of the sequences that are not padded."""
+        tails = self._first_P + self._sequences_P - 1
+        return np.setdiff1d(np.arange(self.num_sequences), tails[self._tail_tokens_P < self.sequence_length])
+
+    def sequences(self, index_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sequences by their place in the subset, int64 [B, L]; the last one may be padded with separators."""
+        return self._tokens_SL[index_B].astype(np.int64)
+
     def batch(self, cursor: int, size: int, order_seed: int) -> Batch:
         """The sequences at the positions cursor to cursor + size of the endless training order.
 
@@ -107,7 +117,7 @@ class TrainingSubset:
             order_seed: the training seed.
         """
         part_B, index_B = self._sequences(self._ordered(order_seed).indices(cursor, size))
-        tokens_BL = torch.from_numpy(self._tokens_SL[index_B].astype(np.int64))
+        tokens_BL = torch.from_numpy(self.sequences(index_B))
         is_tail_B = index_B == (self._first_P + self._sequences_P - 1)[part_B]
         length_B = np.where(is_tail_B, self._tail_tokens_P[part_B], self.sequence_length)
         valid_BL = torch.from_numpy(np.arange(self.sequence_length) < length_B[:, None])

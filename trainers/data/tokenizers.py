@@ -88,6 +88,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def __init__(self, content: str, name: str) -> None:
         self._name = name
+        self.content = content
         self._tokenizer = _loaded(content, name)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossover.trainers.data import Corpus
+from crossover.trainers.data import Corpus, MixedCorpus
 from crossover.trainers.data.manifest import SplitName
 from crossover.trainers.durable import durable_file, writing
 from crossover.trainers.errors import CorpusError
@@ -46,7 +46,9 @@ class TaskShape:
         return self.context_characters + self.ending_characters
 
 
-def make_task(corpus: Corpus, output: Path, shape: TaskShape, split: SplitName = "validation", seed: int = 0) -> None:
+def make_task(
+    corpus: Corpus | MixedCorpus, output: Path, shape: TaskShape, split: SplitName = "validation", seed: int = 0
+) -> None:
     """Writes a tasks file from held-out documents of `corpus`.
 
     Args:
@@ -101,7 +103,9 @@ def _cut(text: str, length: int, random: np.random.Generator) -> str:
     return text[start : start + length]
 
 
-def _documents(corpus: Corpus, split: SplitName) -> Iterator[str]:
-    tokens = corpus.split(split)
-    for start, stop in zip(tokens.document_offsets[:-1].tolist(), tokens.document_offsets[1:].tolist(), strict=True):
-        yield tokens.read(start, stop).astype(np.uint8).tobytes().decode()
+def _documents(corpus: Corpus | MixedCorpus, split: SplitName) -> Iterator[str]:
+    for part in corpus.parts:
+        tokens, tokenizer = part.corpus.split(split), part.corpus.tokenizer
+        offsets = tokens.document_offsets
+        for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            yield tokenizer.decode(tokens.read(start, stop)).decode(errors="replace")

@@ -13,6 +13,8 @@ from crossover.platform.analysis.figures.iso_flop import iso_flop  # isort: spli
 from crossover.platform.analysis.figures.axis_effects import importance, parallel_coordinates
 from crossover.platform.analysis.figures.halving import halving  # isort: split
 
+from crossover.platform.analysis.figures.memorization import memorization  # isort: split
+
 from crossover.platform.analysis.figures.cost import cost  # isort: split
 
 from crossover.platform.analysis.figures.files import write_figure, write_figures
@@ -41,6 +43,7 @@ __all__ = [
     "iso_flop",
     "loss_epochs",
     "loss_flops",
+    "memorization",
     "parallel_coordinates",
     "write_figure",
     "write_figures",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pyarrow as pa
 import pytest
 from synthetic_study import AR, MDM, SyntheticStudy, with_rungs
 
@@ -20,6 +21,7 @@ from crossover.platform.analysis.figures import (
     all_figures,
     get_figure,
     iso_flop,
+    memorization,
 )
 from crossover.platform.analysis.figures.documents import log_ticks, with_colours
 from crossover.platform.analysis.figures.drawing import STYLE, drawn
@@ -78,7 +80,7 @@ def test_a_figure_is_a_function_that_gives_a_plotly_figure(findings: Findings) -
     assert "--" not in re.sub(r"\w--\w", "", str(figure.to_dict()).replace("'--'", ""))
 
 
-@pytest.mark.parametrize("name", [name for name in all_figures() if name != "iso-flop"])
+@pytest.mark.parametrize("name", [name for name in all_figures() if name not in ("iso-flop", "memorization")])
 def test_every_figure_is_drawn_for_the_page_and_as_a_file(name: str, rungs: Findings, tmp_path: Path) -> None:
     figure = get_figure(name)
     assert figure(rungs).data
@@ -186,3 +188,23 @@ def test_tokens_become_colours_and_ticks_stay_few() -> None:
     assert with_colours({"a": ["--autoregressive", 1]}) == {"a": ["#0072B2", 1]}
     assert log_ticks(3, 150)["ticktext"] == ["5", "10", "20", "50", "100"]
     assert log_ticks(1e15, 1e21, si=True)["ticktext"][0] == "10¹⁵"
+
+
+def test_memorization_is_drawn_where_it_was_measured(findings: Findings) -> None:
+    with pytest.raises(FigureError, match="Memorization was not measured"):
+        memorization(findings)
+    tables = findings.tables
+    num = tables.evaluations.num_rows
+    columns = {
+        "memorization_auc": [0.5 + 0.4 * at / num for at in range(num)],
+        "reproduced_fraction": [at / num for at in range(num)],
+        "reproduced_held_out_fraction": [0.01] * num,
+    }
+    evaluations = tables.evaluations.drop_columns(list(columns))
+    for name, values in columns.items():
+        evaluations = evaluations.append_column(name, pa.array(values))
+    left, right = memorization.drawing(replace(findings, tables=replace(tables, evaluations=evaluations))).panels
+    num_trials = len(set(evaluations["trial_id"].to_pylist()))
+    assert len(left.document["data"]) == num_trials
+    assert len(right.document["data"]) == 2 * num_trials
+    assert max(max(trace["y"]) for trace in left.document["data"]) == pytest.approx(max(columns["memorization_auc"]))

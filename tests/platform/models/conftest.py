@@ -55,7 +55,7 @@ def counting_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(60):
         (folder / "text" / f"{number}.txt").write_text((_TEXT * 8)[number:])
     fractions = {"training": 0.5, "validation": 0.25, "test": 0.25}
-    prepare_corpus([folder / "text"], folder / "corpus", piece_tokens=128, fractions=fractions)
+    prepare_corpus([folder / "text"], folder / "corpus", piece_tokens=128, near_duplicates=None, fractions=fractions)
     return folder / "corpus"
 
 

@@ -56,6 +56,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "schedule.name": ("cosine", "wsd"),
     "schedule.decay_fraction": (0.1, 0.2),
     "stopping.rule": ("overfit", "none"),
+    "evaluation.tasks": ("a.jsonl", "b.jsonl"),
+    "evaluation.decision_metric": ("val_loss", "task_gap"),
     "stopping.plateau_evaluations": (3, None),
 }
 """Two sound values of each setting that has no obvious ones."""
@@ -96,6 +98,7 @@ ALSO: dict[str, dict[str, Any]] = {
     "schedule.decay_fraction": {"schedule.name": "wsd"},
     "schedule.final_fraction": {"schedule.name": "cosine"},
     "model.num_kv_heads": {"model.num_heads": 2},
+    "evaluation.task_masks": {"evaluation.tasks": "a.jsonl"},
 }
 """Settings without which another would have no effect or no shape."""
 
@@ -125,7 +128,7 @@ def document(path: str) -> dict[str, Any]:
     if path == "objective.block_length":
         written["axes"]["objective.name"]["choice"] = ["block_diffusion"]
     if (
-        path.endswith("masks_per_window")
+        path.endswith(("masks_per_window", "task_masks"))
         or path in [f"objective.{n}" for n in _OF_DIFFUSION]
         or path == "model.routing"
     ):
