@@ -85,7 +85,7 @@ REFUSED = {
 _EXPERTS = {"model.num_experts": 4, "model.experts_per_token": 2, "model.granularity": 1}
 _ANNEALED = {"annealing.first_epoch": 2.0, "schedule.name": "constant"}
 ALSO: dict[str, dict[str, Any]] = {
-    **{path: _EXPERTS for path in LEAVES if path.startswith("model.") and "expert" in path or path in _OF_MIXTURES},
+    **{path: _EXPERTS for path in LEAVES if (path.startswith("model.") and "expert" in path) or path in _OF_MIXTURES},
     **{path: _ANNEALED for path in LEAVES if path.startswith("annealing.")},
     "model.bias_rate": {**_EXPERTS, "model.balancing": "bias"},
     "objective.noise_power": {"objective.noise_schedule": "polynomial"},
