@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from crossover.platform.analysis.tables import StudyTables, TrialFiles
 __all__ = ["BASELINE", "CHALLENGER", "Answer", "Best", "PairAnswer", "SeedRow", "answer"]
 
 BASELINE, CHALLENGER = "autoregressive", "masked_diffusion"
+RESOLVED_ERRORS = 1.96  # paired standard errors below which a difference on one seed's held-out text may be chance
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _pair(setting: Mapping[str, Any], strata: Mapping[str, Stratum]) -> PairAnsw
         crossing_words=wording.crossing_words(list(crossings.values())),
         test_words=None if test is None else wording.ahead_sentence(test),
         best_words=tuple(wording.best_sentence(best) for best in (baseline, challenger) if best),
-        notes=tuple(notes) + tuple(wording.missing(strata, matched)),
+        notes=tuple(notes) + tuple(_too_little_validation(curves)) + tuple(wording.missing(strata, matched)),
     )
 
 
@@ -177,6 +178,17 @@ def _curves(
         notes.append(wording.other_windows("validation"))
         return None
     return [first for first, _ in both], [second for _, second in both]
+
+
+def _too_little_validation(curves: tuple[list[LossCurve], list[LossCurve]] | None) -> Iterator[str]:
+    """Whether the validation split is too small for the difference that is claimed between the best checkpoints."""
+    if curves is None:
+        return
+    baseline, challenger = ([curve.best for curve in side] for side in curves)
+    found = mean_difference(challenger, baseline)
+    resolved = RESOLVED_ERRORS * float(np.median(found.per_seed_se))
+    if not abs(found.mean) >= resolved:  # also where there is one document, and no error
+        yield wording.too_little_validation(found.mean, resolved, len(baseline[0].bytes_D))
 
 
 def _test(matched: Mapping[int, tuple[TrialFiles, TrialFiles]], notes: list[str]) -> Mean | None:

@@ -6,7 +6,7 @@ Windows of one document are not independent, so the document is what is resample
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,6 +63,12 @@ class LossCurve:
     flops_E: Floats
     losses: DocumentLosses
     stop_reason: str | None
+
+    @property
+    def best(self) -> DocumentLosses:
+        """The losses of the best evaluation alone."""
+        column = int(self.losses.nats_DE.sum(axis=0).argmin())
+        return replace(self.losses, nats_DE=self.losses.nats_DE[:, [column]])
 
 
 def same_windows(losses: Sequence[DocumentLosses]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "other_windows",
     "signed",
     "title",
+    "too_little_validation",
     "unfinished",
 ]
 
@@ -209,6 +211,16 @@ def lost(folders: Sequence[str]) -> str:
 def left_out(num: int, total: int, why: str) -> str:
     """Seeds that a comparison lacks."""
     return f"{num} of {total} seeds left out: {why}."
+
+
+def too_little_validation(difference: float, resolved: float, num_documents: int) -> str:
+    """That the choice on validation rests on too little text for its difference."""
+    told = f"{resolved:.3f} and more" if math.isfinite(resolved) else "nothing"
+    return (
+        f"The validation split is too small for the difference between the best checkpoints, {signed(difference)} bits "
+        f"per byte: its windows, of {num_documents} documents, tell {told} from chance. Raise "
+        "evaluation.validation_windows, or hold out more text."
+    )
 
 
 def other_windows(split: str) -> str:

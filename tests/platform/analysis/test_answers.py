@@ -216,3 +216,17 @@ def test_the_terminal_says_the_same_sentences(study_folder: Path, found: Answer)
     for pair in found.pairs:
         for words in (pair.title, pair.test_words, *pair.crossing_words, *pair.best_words):
             assert words is not None and words in out.getvalue()
+
+
+@pytest.mark.parametrize(("scatter", "warned"), [(0.01, False), (2.0, True)])
+def test_too_little_validation_for_the_claimed_difference_is_said(scatter: float, warned: bool, tmp_path: Path) -> None:
+    (pair,) = answered(small(trial_document_sd=scatter, num_documents=12), tmp_path).pairs
+    notes = [note for note in pair.notes if note.startswith("The validation split is too small")]
+    assert len(notes) == warned
+    if warned:
+        assert "of 12 documents" in notes[0] and "evaluation.validation_windows" in notes[0]
+
+
+def test_one_document_of_validation_tells_nothing(tmp_path: Path) -> None:
+    (pair,) = answered(small(num_documents=1), tmp_path).pairs
+    assert any("of 1 documents, tell nothing from chance" in note for note in pair.notes)
