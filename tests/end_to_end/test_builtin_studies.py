@@ -13,6 +13,7 @@ from crossover.platform.study import builtin_studies, read_study
 from crossover.trainers.record import TrialRecord
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", builtin_studies())
 def test_dry_run_prints_trials_and_cost_and_starts_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
