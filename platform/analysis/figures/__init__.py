@@ -13,6 +13,8 @@ from crossover.platform.analysis.figures.iso_flop import iso_flop  # isort: spli
 from crossover.platform.analysis.figures.axis_effects import importance, parallel_coordinates
 from crossover.platform.analysis.figures.halving import halving  # isort: split
 
+from crossover.platform.analysis.figures.law import law  # isort: split
+
 from crossover.platform.analysis.figures.cost import cost  # isort: split
 
 from crossover.platform.analysis.figures.files import write_figure, write_figures
@@ -39,6 +41,7 @@ __all__ = [
     "halving",
     "importance",
     "iso_flop",
+    "law",
     "loss_epochs",
     "loss_flops",
     "parallel_coordinates",
