@@ -9,6 +9,7 @@ from typing import Any
 from crossover.platform.analysis.answers import Answer, Best, PairAnswer
 from crossover.platform.analysis.crossings import Crossing, Quantiles
 from crossover.platform.analysis.palette import STOP_WORDS
+from crossover.platform.analysis.scaling_laws import LawFit
 from crossover.platform.analysis.tables import StudyTables
 from crossover.platform.analysis.wording import SHORT, amount, epochs_interval, signed
 
@@ -16,6 +17,7 @@ __all__ = [
     "crossing_rows",
     "facts",
     "kind_of",
+    "law_rows",
     "seed_rows",
     "settings_table",
     "study_summary",
@@ -106,6 +108,25 @@ def seed_rows(found: Answer) -> list[dict[str, Any]]:
             shown = [*(_bits(value) for value in values), difference]
             rows.append({"title": pair.title, "repeat": seed.repeat, "cells": shown})
     return rows
+
+
+def law_rows(fit: LawFit | str) -> list[dict[str, str]]:
+    """Each parameter of the study's law, with its interval or why there is none."""
+    if isinstance(fit, str):
+        return []
+    return [
+        {
+            "name": parameter.name,
+            "value": f"{parameter.value:.4g}",
+            "interval": f"[{_end(parameter.low)}, {_end(parameter.high)}]",
+            "note": "" if parameter.identified else f"not identified: {parameter.reason or 'the interval is too wide'}",
+        }
+        for parameter in fit.parameters
+    ]
+
+
+def _end(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
 
 
 def trial_rows(tables: StudyTables, found: Answer) -> list[dict[str, Any]]:

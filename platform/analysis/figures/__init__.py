@@ -15,6 +15,8 @@ from crossover.platform.analysis.figures.halving import halving  # isort: split
 
 from crossover.platform.analysis.figures.memorization import memorization  # isort: split
 
+from crossover.platform.analysis.figures.law import law  # isort: split
+
 from crossover.platform.analysis.figures.cost import cost  # isort: split
 
 from crossover.platform.analysis.figures.files import write_figure, write_figures
@@ -41,6 +43,7 @@ __all__ = [
     "halving",
     "importance",
     "iso_flop",
+    "law",
     "loss_epochs",
     "loss_flops",
     "memorization",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from crossover.platform.analysis.figures.assembling import grid_of
@@ -131,8 +131,6 @@ def _scatter(ax: Axes, trace: Document) -> None:
         style |= {"linestyle": "none"}
     if "markers" in trace["mode"]:
         style |= _marker(trace["marker"])
-    for errors in _errors(trace):
-        ax.errorbar(x, y, **errors, fmt="none", ecolor=trace["marker"]["color"], elinewidth=1, alpha=opacity)
     ax.plot(x, y, **style)
 
 
@@ -145,13 +143,6 @@ def _marker(marker: Document) -> dict[str, Any]:
         "markerfacecolor": "none" if hollow else marker["color"],
         "markeredgecolor": marker["color"] if hollow else "white",
     }
-
-
-def _errors(trace: Document) -> Iterator[dict[str, Any]]:
-    for axis in "xy":
-        error = trace.get(f"error_{axis}")
-        if error:
-            yield {f"{axis}err": [error["arrayminus"], error["array"]]}
 
 
 def _bars(ax: Axes, trace: Document, left: dict[str, float]) -> None:

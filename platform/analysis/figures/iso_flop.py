@@ -80,7 +80,7 @@ def _groups(findings: Findings) -> dict[tuple[str, str], list[_Size]]:
 
 
 def _curve(trial: TrialFiles) -> tuple[Floats, Floats] | None:
-    rows = [row for row in trial.evaluations if row.branch == "stable" and math.isfinite(row.val_loss)]
+    rows = [row for row in trial.evaluations if math.isfinite(row.val_loss)]
     if not rows:
         return None
     bits = np.minimum.accumulate([row.val_bits_per_byte for row in rows])

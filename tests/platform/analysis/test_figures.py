@@ -80,7 +80,7 @@ def test_a_figure_is_a_function_that_gives_a_plotly_figure(findings: Findings) -
     assert "--" not in re.sub(r"\w--\w", "", str(figure.to_dict()).replace("'--'", ""))
 
 
-@pytest.mark.parametrize("name", [name for name in all_figures() if name not in ("iso-flop", "memorization")])
+@pytest.mark.parametrize("name", [name for name in all_figures() if name not in ("iso-flop", "law", "memorization")])
 def test_every_figure_is_drawn_for_the_page_and_as_a_file(name: str, rungs: Findings, tmp_path: Path) -> None:
     figure = get_figure(name)
     assert figure(rungs).data
@@ -127,6 +127,11 @@ def test_halving_shows_who_was_stopped_where_and_why(rungs: Findings) -> None:
 def test_a_study_without_rungs_says_so(findings: Findings) -> None:
     with pytest.raises(FigureError, match="no rungs"):
         get_figure("halving")(findings)
+
+
+def test_a_law_of_one_size_is_not_identified(findings: Findings) -> None:
+    with pytest.raises(FigureError, match="takes 3 sizes, and autoregressive, recipe=shared has 1 size"):
+        get_figure("law")(findings)
 
 
 def test_cost_counts_every_trial_once(findings: Findings) -> None:
