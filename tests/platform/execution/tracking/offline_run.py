@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_PATIENCE_SECONDS = 60
 _BLOCK, _FILE_HEADER, _CHUNK_HEADER = 32_768, 7, 7
 
 
-def records(path: Path) -> Iterator[Any]:
-    """Every record of a `.wandb` file."""
+def records(path: Path) -> list[Any]:
+    """Every record of a `.wandb` file. W&B's own process writes it, and may end a moment after `finish` returns."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    found = list(_records(path))
+    while not any(record.WhichOneof("record_type") == "exit" for record in found):
+        assert time.monotonic() < deadline, f"{path} was not finished"
+        time.sleep(0.1)
+        found = list(_records(path))
+    return found
+
+
+def _records(path: Path) -> Iterator[Any]:
     from wandb.proto.wandb_internal_pb2 import Record
 
     for content in _contents(path.read_bytes()):
