@@ -106,3 +106,44 @@ def crossings(
         typer.echo(found.to_json())
     else:
         print_crossings(found)
+
+
+@app.command(short_help="What to train for so many unique tokens and FLOPs.")
+def plan(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SOURCE]...", help="A study, a table, law files, or published laws (crossover laws)."),
+    ] = None,
+    unique_tokens: Annotated[
+        str | None, typer.Option(metavar="U", help="Unique tokens, as 100M; by default the study's.")
+    ] = None,
+    flops: Annotated[str | None, typer.Option(metavar="C", help="Training FLOPs, as 1e20.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Instead of FLOPs: hours on all devices.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices that train for so many hours.")] = 1,
+    device_flops: Annotated[
+        str | None, typer.Option(metavar="FLOP/S", help="What a device sustains in training, as 4e14.")
+    ] = None,
+    draws: Draws = 300,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Plan: the best objective, size and epochs, with predicted loss, runner-up, and what to run next."""
+    from crossover.platform.analysis.recommendation import flops_of, make_plan, parse_amount, print_plan
+
+    unique = None if unique_tokens is None else parse_amount(unique_tokens, "--unique-tokens")
+    budget = flops_of(flops, hours, devices, device_flops)
+    found = make_plan(sources or (), unique, budget, num_draws=draws, seed=seed)
+    if as_json:
+        typer.echo(found.to_json())
+    else:
+        print_plan(found)
+
+
+@app.command("laws")
+def list_laws() -> None:
+    """List the published laws that ship, with their sources."""
+    from crossover.platform.analysis.published_laws import is_threshold, published_names, read_law, read_threshold
+
+    for name in published_names():
+        law = read_threshold(name) if is_threshold(name) else read_law(name)
+        typer.echo(f"{name:<28} {law.source}")

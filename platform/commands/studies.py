@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from crossover.platform.commands.arguments import Overrides, StudyFolder, command_group
+from crossover.trainers.errors import ConfigError
 
 __all__ = ["app"]
 
@@ -71,11 +72,25 @@ def simulate(
 
 @app.command(short_help="Train one configuration without a study.")
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of one training run.")],
-    output: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/<name of the file>.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="YAML file of one training run.", show_default=False)
+    ] = None,
+    recommended: Annotated[
+        Path | None, typer.Option(metavar="STUDY", help="Train what a study recommends (crossover plan STUDY) instead.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; by default runs/<name of the file>, or <study>-recommended."),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Train one configuration without a study; the same command again resumes it."""
+    if recommended is not None and config is None:
+        from crossover.platform.analysis.recommendation.launching import train_recommended
+
+        raise typer.Exit(train_recommended(recommended, output, overrides or ()))
+    if config is None or recommended is not None:
+        raise ConfigError("give either CONFIG, the YAML file of one training run, or --recommended STUDY")
     from crossover.trainers.alone import run_config
 
     raise typer.Exit(run_config(config, output, overrides or ()))

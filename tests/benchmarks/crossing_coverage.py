@@ -8,7 +8,6 @@ the law's formula.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 from functools import partial
 from pathlib import Path
@@ -56,17 +55,19 @@ def found(seed: int, table: LossTable, draws: int, share: str) -> NDArray[np.flo
 
 
 def main() -> None:
-    """All redraws, on so many processes."""
+    """All redraws, one after another."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--redraws", type=int, default=200)
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--share", default="auto")
-    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     table = read_losses(public_table("synthetic_ar_dlm_dev.csv"))
     work = partial(found, table=table, draws=options.draws, share=options.share)
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        results = np.stack(pool.map(work, range(options.redraws)))
+    done = []
+    for number in range(options.redraws):
+        done.append(work(number))
+        print(f"\r{number + 1} of {options.redraws} redraws", end="", file=sys.stderr, flush=True)
+    results = np.stack(done)
     rows, goals = [], []
     for place, budget in enumerate(np.unique(table.unique)):
         truth = true_crossing(AR, MDM, float(budget))

@@ -42,6 +42,8 @@ COMMANDS = (
     "crossings",
     "sample",
     "export",
+    "plan",
+    "laws",
 )
 
 

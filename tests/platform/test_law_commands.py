@@ -135,3 +135,32 @@ def test_mistakes_of_crossings_are_one_message(crossover: Call, table: Path, two
         assert (done.code, done.out) == (2, ""), arguments
         assert done.err.startswith("error: ")
         assert words in done.err
+
+
+def test_plan_works_before_the_first_trial(crossover: Call) -> None:
+    done = crossover("plan", "--unique-tokens", "100M", "--flops", "1e21")
+    assert (done.code, done.err) == (0, "")
+    assert "train: masked_diffusion" in done.out
+    assert "runner-up: autoregressive" in done.out
+    content = json.loads(crossover("plan", "muennighoff-2023", "--unique-tokens", "1B", "--hours", "2",
+                                   "--devices", "8", "--device-flops", "4e14", "--json").out)  # fmt: skip
+    assert content["flops"] == pytest.approx(2 * 3600 * 8 * 4e14)
+    assert content["best"]["objective"] == "autoregressive"
+    listed = crossover("laws").out
+    assert "quokka-2025" in listed
+
+
+def test_mistakes_of_plan_and_train_are_one_message(crossover: Call, tmp_path: Path) -> None:
+    for arguments, words in (
+        (("plan",), "--unique-tokens and --flops"),
+        (("plan", "--unique-tokens", "much", "--flops", "1e20"), "--unique-tokens much"),
+        (("plan", "quoka-2025", "--unique-tokens", "1M", "--flops", "1e20"), "did you mean quokka-2025?"),
+        (("plan", tmp_path), "no study"),
+        (("train",), "--recommended STUDY"),
+        (("train", "a.yaml", "--recommended", tmp_path), "--recommended STUDY"),
+        (("train", "--recommended", tmp_path), "no study's folder"),
+    ):
+        done = crossover(*arguments)
+        assert (done.code, done.out) == (2, ""), arguments
+        assert done.err.startswith("error: ")
+        assert words in done.err

@@ -10,9 +10,10 @@ from crossover.platform.analysis.published_laws.files import (
     LawFile,
     LawFileError,
     ThresholdLaw,
+    is_threshold,
     published_names,
     read_law,
     read_threshold,
 )
 
-__all__ = ["LawFile", "LawFileError", "ThresholdLaw", "published_names", "read_law", "read_threshold"]
+__all__ = ["LawFile", "LawFileError", "ThresholdLaw", "is_threshold", "published_names", "read_law", "read_threshold"]

@@ -13,7 +13,7 @@ from crossover.platform.analysis.scaling_laws.laws import LAWS
 from crossover.search_spaces import near
 from crossover.trainers.errors import CrossoverError
 
-__all__ = ["LawFile", "LawFileError", "ThresholdLaw", "published_names", "read_law", "read_threshold"]
+__all__ = ["LawFile", "LawFileError", "ThresholdLaw", "is_threshold", "published_names", "read_law", "read_threshold"]
 
 
 class LawFileError(CrossoverError):
@@ -34,6 +34,14 @@ class _File(BaseModel):
 _Kind = TypeVar("_Kind", bound=_File)
 
 
+class Widening(BaseModel):
+    """What the largest runs said of the law's own intervals."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    scale: float = Field(gt=0)
+
+
 class LawFile(_File):
     """A law with its parameters; `draws` where it was fitted here."""
 
@@ -43,6 +51,9 @@ class LawFile(_File):
     draws: tuple[tuple[float, ...], ...] = ()
     residual_error: float | None = Field(default=None, description="Standard error of ln loss of one run.")
     residual_errors: dict[str, float] = Field(default_factory=dict, description="The same by family.")
+    shared: tuple[str, ...] = Field(default=(), description="Parameters that all families have in common.")
+    sparsity: float | None = Field(default=None, ge=1, description="Total over active parameters; 1 is dense.")
+    held_out: Widening | None = None
 
     @model_validator(mode="after")
     def _holds_its_law(self) -> Self:
@@ -53,6 +64,12 @@ class LawFile(_File):
                 value = self.value(parameter.name, family)
                 if value is None or not math.isfinite(value):
                     raise ValueError(f"parameters has no {parameter.name} of {family}: a {self.law} law needs it")
+                if value < parameter.lower or value > parameter.upper:
+                    bounds = f"{parameter.lower:g} and {parameter.upper:g}"
+                    raise ValueError(f"{parameter.name} is {value:g}, but must lie between {bounds}")
+        columns = sum(1 if p.name in self.shared else len(self.families) for p in LAWS[self.law].parameters)
+        if any(len(draw) != columns for draw in self.draws):
+            raise ValueError(f"each of draws must have {columns} values, one a parameter")
         return self
 
     def value(self, name: str, family: str) -> float | None:
@@ -101,6 +118,15 @@ def read_threshold(name: str | Path) -> ThresholdLaw:
         LawFileError: there is none, or it is damaged or no such law.
     """
     return _read(name, ThresholdLaw)
+
+
+def is_threshold(name: str | Path) -> bool:
+    """Whether a file is a law of C_crit and not of losses.
+
+    Raises:
+        LawFileError: there is no such file.
+    """
+    return '"threshold"' in _text(name)
 
 
 def _read(name: str | Path, kind: type[_Kind]) -> _Kind:

@@ -23,7 +23,7 @@ from crossover.platform.analysis.selection import pairs_of_strata
 from crossover.platform.analysis.tables import StudyTables, load_study
 from crossover.search_spaces import near
 
-__all__ = ["losses_of_study", "parse_columns", "read_losses"]
+__all__ = ["IN_SIZE_AND_TOKENS", "losses_of_study", "parse_columns", "read_losses"]
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "N": ("N", "num_params_active"),
@@ -35,7 +35,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "epochs": ("epochs", "epoch"),
 }
 _WORDS = frozenset({"family", "run"})
-_IN_N_AND_U = frozenset(
+IN_SIZE_AND_TOKENS = frozenset(
     {"objective.name", "data.unique_tokens", "model.size", "model.width", "model.num_layers", "model.num_heads"}
 )
 
@@ -100,7 +100,7 @@ def losses_of_study(tables: StudyTables) -> LossTable:
     """
     columns: dict[str, list[Any]] = {name: [] for name in _NAMES}
     for setting, strata in pairs_of_strata(tables):
-        label = "".join(f", {path}={value}" for path, value in setting.items() if path not in _IN_N_AND_U)
+        label = "".join(f", {path}={value}" for path, value in setting.items() if path not in IN_SIZE_AND_TOKENS)
         for stratum in strata.values():
             for trial in () if stratum.chosen is None else stratum.chosen.trials:
                 rows = [row for row in trial.evaluations if np.isfinite(row.val_loss)]
