@@ -5,6 +5,7 @@ The plain recipe is that of the papers: L-BFGS-B with a numerical gradient at sc
 them, chosen at random, and the time is scaled; the table says how many were run. Objectives are compared too.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
@@ -86,15 +87,13 @@ def package_at_its_defaults(table: LossTable) -> tuple[float, float] | None:
         from chinchilla import Chinchilla
     except ImportError:
         return None
-    folder = Path(tempfile.mkdtemp())
-    axis = {"A": list(np.linspace(0, 25, 5)), "B": list(np.linspace(0, 25, 5)), "E": list(np.linspace(-1, 1, 5))}
-    axis |= {"alpha": list(np.linspace(0, 2, 6)), "beta": list(np.linspace(0, 2, 6))}
-    axis = {name.replace("A", "a").replace("B", "b").replace("E", "e") if len(name) == 1 else name: v
-            for name, v in axis.items()}  # fmt: skip
-    package = Chinchilla(str(folder), param_grid=axis, seed_ranges={"C": (1e18, 1e19), "N_to_D": (10, 100)})
+    grid = {name: tuple(np.linspace(0, 25, 5)) for name in ("a", "b")}
+    grid |= {"e": tuple(np.linspace(-1, 1, 5))}
+    grid |= {name: tuple(np.linspace(0, 2, 6)) for name in ("alpha", "beta")}
+    package = Chinchilla(tempfile.mkdtemp(), param_grid=grid, log_level=100)
     flops = 6 * table.params * table.tokens
     for c, n, d, loss in zip(flops, table.params, table.tokens, table.loss, strict=True):
-        package.append(C=c, N=n, D=d, loss=loss)
+        package.database.append(C=c, N=n, D=d, loss=loss)
     begin = time.perf_counter()
     package.fit(parallel=False)
     taken = time.perf_counter() - begin
