@@ -126,7 +126,7 @@ class TrainingSubset:
     def epochs_by_corpus(self, cursor: int, order_seed: int) -> dict[str, float]:
         """Passes over the unique tokens of each corpus, in sequences, before a position of the training order.
 
-        Counted, not expected: what is begun of a pass is gone through, at half a microsecond a sequence.
+        Counted, not expected: what is begun of a pass is gone through, sequence by sequence.
 
         Args:
             cursor: sequences consumed since the start of training.

@@ -21,7 +21,7 @@ __all__ = ["Executor", "Here", "Processes", "default_workers"]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-WORKER_BYTES = 240 << 20  # measured: the most that a worker held, 16 MB shards and 32 MB runs
+WORKER_BYTES = 240 << 20  # an estimate of the most that a worker holds: 16 MB shards, 32 MB runs
 
 
 class Executor(Protocol):

@@ -1,8 +1,8 @@
 """Near-duplicates by MinHash: training documents that are almost the same as a held-out one.
 
 A document is the set of its 16-byte shingles, letters folded and everything but letters and digits left out, so that
-spacing, case and punctuation do not hide a copy. One permutation, 128 bins (Li, Owen and Zhang, arXiv 1208.1259), 15 ns
-a byte. The share of equal bins estimates the Jaccard similarity J with an error of sqrt(J (1 - J) / 128), 0.035 at 0.8;
+spacing, case and punctuation do not hide a copy. One permutation, 128 bins (Li, Owen and Zhang, arXiv 1208.1259).
+The share of equal bins estimates the Jaccard similarity J with an error of sqrt(J (1 - J) / 128), 0.035 at 0.8;
 21 bands of 6 bins find a pair of J = 0.8 with probability 0.998. Texts under a shingle are never near anything.
 """
 
