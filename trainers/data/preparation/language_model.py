@@ -1,6 +1,7 @@
 """The small language model that scores documents: 2 layers of width 64 on bytes, autoregressive, 90k parameters.
 
-It is trained for 400 steps on a sample of the training split, and reads the first 512 bytes of a document. Batches have one shape, so a document's score does not depend on its neighbours.
+It is trained for 400 steps on a sample of the training split, and reads the first 512 bytes of a document. Batches
+have one shape, so a document's score does not depend on its neighbours.
 """
 
 from __future__ import annotations
