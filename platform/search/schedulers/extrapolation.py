@@ -53,23 +53,24 @@ def predict_best(
 
     Returns:
         None where fewer than `MIN_POINTS` evaluations lie on the falling part. A curve that has turned (two
-        evaluations in a row above an earlier best) is expected to keep the best it had.
+        evaluations in a row above an earlier best) is expected to keep the best it had; but a minority fall again
+        (double descent), so the lower end stays what the falling part says.
     """
     t, y = _finite(tokens, values)
     if len(y) == 0:
         return None
     best = int(np.argmin(y))
-    if len(y) - 1 - best >= _PAST_BEST:
-        return Prediction(float(y[best]), float(y[best]), float(y[best]))
+    turned, last = len(y) - 1 - best >= _PAST_BEST, float(t[-1])
     t, y = _falling(t[: best + 1], y[: best + 1])
-    if len(y) < MIN_POINTS:
-        return None
     reached = float(y[-1])
-    if tokens_end <= t[-1]:
+    if len(y) < MIN_POINTS:
+        return Prediction(reached, reached, reached) if turned else None
+    if tokens_end <= last:
         return Prediction(reached, reached, reached)
     tail = (1 - coverage) / 2
     low, middle, high = _quantiles(t / t[-1], y, tokens_end / t[-1], np.array([tail, 0.5, 1 - tail]))
-    return Prediction(*(min(max(0.0, float(end)), reached) for end in (low, middle, high)))
+    low, middle, high = (min(max(0.0, float(end)), reached) for end in (low, middle, high))
+    return Prediction(low, reached, reached) if turned else Prediction(low, middle, high)
 
 
 def _finite(tokens: Sequence[float], values: Sequence[float]) -> tuple[_Floats, _Floats]:

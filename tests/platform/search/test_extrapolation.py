@@ -51,10 +51,20 @@ def test_fewer_than_five_points_on_the_falling_part_say_nothing() -> None:
     assert predict_best(GRID[:6], [2.0, 2.1, 5.0, 4.0, 3.0, 1.9], 1e6) is None
 
 
-def test_curve_that_has_turned_keeps_its_best() -> None:
-    prediction = predict_best(GRID[:8], [4, 3, 2.5, 2.2, 2.0, 1.9, 2.0, 2.1], 1e6)
+def test_curve_that_has_turned_is_expected_to_keep_its_best_and_may_fall_again() -> None:
+    values = [4, 3, 2.5, 2.2, 2.0, 1.9]
+    falling, turned = predict_best(GRID[:6], values, 1e6), predict_best(GRID[:8], [*values, 2.0, 2.1], 1e6)
+    assert falling is not None
+    assert turned is not None
+    assert (turned.middle, turned.high) == (1.9, 1.9)
+    assert turned.low == pytest.approx(falling.low)
+    assert turned.low < 1.9
+
+
+def test_curve_that_turned_at_once_keeps_its_best() -> None:
+    prediction = predict_best(GRID[:5], [4, 3, 2.5, 2.6, 2.7], 1e6)
     assert prediction is not None
-    assert (prediction.low, prediction.high) == (1.9, 1.9)
+    assert (prediction.low, prediction.high) == (2.5, 2.5)
 
 
 def test_nothing_is_left_to_come_at_the_end() -> None:
