@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from crossover.trainers.checkpoint import load_into, shapes_of
 from crossover.trainers.config import OptimizerConfig
 from crossover.trainers.errors import ConfigError, RecordError
-from crossover.trainers.sharded_muon import ShardedMuon
-from crossover.trainers.stacked_muon import StackedMuon
+from crossover.trainers.muon import ShardedMuon, StackedMuon, WholeMuon
 
 __all__ = ["TrainingOptimizer", "build_optimizer", "clip_gradients"]
 
@@ -171,12 +170,9 @@ def _hidden_matrices(parameters: Named) -> Named:
 
 
 def _muon(hidden: Named, config: OptimizerConfig) -> torch.optim.Optimizer:
-    matrices, rate, decay = list(hidden.values()), config.learning_rate, config.weight_decay
-    if hasattr(matrices[0], "device_mesh"):  # a DTensor
-        return ShardedMuon(matrices, lr=rate, weight_decay=decay, momentum=_MUON_MOMENTUM)
-    return torch.optim.Muon(
-        matrices, lr=rate, weight_decay=decay, momentum=_MUON_MOMENTUM, adjust_lr_fn="match_rms_adamw"
-    )
+    matrices = list(hidden.values())
+    kind = ShardedMuon if hasattr(matrices[0], "device_mesh") else WholeMuon  # a DTensor has a mesh
+    return kind(matrices, lr=config.learning_rate, weight_decay=config.weight_decay, momentum=_MUON_MOMENTUM)
 
 
 def _adamw(parameters: Named, config: OptimizerConfig) -> torch.optim.AdamW:

@@ -21,9 +21,9 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from crossover.trainers.errors import ConfigError, CrossoverError
 from crossover.trainers.loop import train
+from crossover.trainers.muon import ShardedMuon
 from crossover.trainers.optim import clip_gradients
 from crossover.trainers.run import Progress, StopRequest
-from crossover.trainers.sharded_muon import ShardedMuon
 from crossover.trainers.step import train_step
 from crossover.trainers.training_state import TrainingState, new_state
 from crossover.trainers.trial_setup import open_setup

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from crossover.trainers.config import OptimizerConfig
 from crossover.trainers.errors import ConfigError, RecordError
+from crossover.trainers.muon import StackedMuon, WholeMuon, newton_schulz
 from crossover.trainers.optim import TrainingOptimizer, build_optimizer, clip_gradients
-from crossover.trainers.stacked_muon import StackedMuon
 
 LEARNING_RATE = 0.01
 
@@ -102,6 +102,35 @@ def test_muon_decays_hidden_matrices_by_rate_times_decay() -> None:
     name = "blocks.0.up.weight"
     difference = parameters(without)[name] - parameters(with_decay)[name]
     torch.testing.assert_close(difference, LEARNING_RATE * 0.5 * before[name], rtol=1e-3, atol=1e-6)
+
+
+SHAPES = [(96, 96), (256, 96), (96, 96), (96, 256), (256, 96), (96, 96), (24, 96), (600, 500), (600, 500)]
+
+
+def test_muon_of_whole_matrices_is_torchs_bit_for_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
+    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    settings = {"lr": 0.02, "weight_decay": 0.5, "momentum": 0.95}
+    optimizers = WholeMuon(ours, **settings), torch.optim.Muon(theirs, adjust_lr_fn="match_rms_adamw", **settings)
+    for _ in range(3):
+        for own, other in zip(ours, theirs, strict=True):
+            own.grad = torch.randn(own.shape, generator=generator)
+            other.grad = own.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for own, other in zip(ours, theirs, strict=True):
+        assert torch.equal(own, other)
+
+
+def test_small_matrices_of_one_shape_are_orthogonalized_together_and_large_ones_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    one = newton_schulz.orthogonalized
+    monkeypatch.setattr(newton_schulz, "orthogonalized", lambda matrix: seen.append(tuple(matrix.shape)) or one(matrix))
+    newton_schulz.orthogonalized_all([torch.randn(shape) for shape in SHAPES])
+    assert seen == [(3, 96, 96), (2, 256, 96), (96, 256), (24, 96), (600, 500), (600, 500)]
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])

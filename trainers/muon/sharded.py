@@ -10,71 +10,40 @@ whole matrices, one worker, 81.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
-from crossover.trainers.world import local_part
+from crossover.trainers.muon.base import Muon, Shape
+from crossover.trainers.muon.newton_schulz import orthogonalized_all
 
-__all__ = ["ShardedMuon", "orthogonalized"]
-
-Shape = tuple[int, int]
-
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of Keller Jordan's quintic iteration, as torch.optim.Muon has them
-_ITERATIONS = 5
-_EPSILON = 1e-7
-_RMS_OF_ADAMW = 0.2  # arXiv 2502.16982
+__all__ = ["ShardedMuon"]
 
 
-class ShardedMuon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum, its updates as large as AdamW's (arXiv 2502.16982).
+class ShardedMuon(Muon):
+    """Muon of matrices that are DTensors on one mesh, sharded by rows over its last dimension.
 
     Args:
-        params: matrices, DTensors that all lie on one mesh and are sharded by rows over its last dimension.
+        params: the matrices.
         lr: learning rate.
         weight_decay: decoupled.
         momentum: of the gradient.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        super().__init__(params, lr, weight_decay, momentum)
         parameters: list[Any] = [parameter for group in self.param_groups for parameter in group["params"]]
         mesh = parameters[0].device_mesh
         self._exchange = _Exchange.between(
             mesh.get_group(mesh.ndim - 1), [(parameter.shape[0], parameter.shape[1]) for parameter in parameters]
         )
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Updates every matrix; all workers call it together.
-
-        Raises:
-            ValueError: a closure was given, or a matrix has no gradient.
-        """
-        if closure is not None:
-            raise ValueError("ShardedMuon takes no closure")
-        for group in self.param_groups:
-            momenta = [self._with_momentum(parameter, group["momentum"]) for parameter in group["params"]]
-            updates = self._exchange.orthogonalized(momenta)
-            for parameter, update in zip(group["params"], updates, strict=True):
-                rate = group["lr"] * _RMS_OF_ADAMW * max(parameter.shape) ** 0.5
-                shard = local_part(parameter)
-                shard.mul_(1 - group["lr"] * group["weight_decay"])
-                shard.add_(update, alpha=-rate)
-
-    def _with_momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
-        """The own rows of the gradient, looking ahead along the momentum."""
-        if parameter.grad is None:
-            raise ValueError("a matrix has no gradient")
-        state = self.state[parameter]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        gradient, buffer = local_part(parameter.grad), local_part(state["momentum_buffer"])
-        buffer.lerp_(gradient, 1 - momentum)
-        return gradient.lerp(buffer, momentum)
+    def orthogonalized(self, momenta: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The own rows of every matrix, bfloat16; all workers call it together."""
+        return self._exchange.orthogonalized(momenta)
 
 
 @dataclass(frozen=True)
@@ -107,14 +76,14 @@ class _Exchange:
             work[owner] += _work(shapes[index])
         return cls(group, distributed.get_rank(group), size, shapes, owned)
 
-    def orthogonalized(self, shards: list[Tensor]) -> list[Tensor]:
+    def orthogonalized(self, shards: Sequence[Tensor]) -> list[Tensor]:
         """The own rows of every orthogonalized matrix, bfloat16, from the own rows of every matrix."""
         workers, own = range(self.size), self.owned[self.rank]
         parts = self._swapped(
             [[shards[index].to(torch.bfloat16) for index in self.owned[owner]] for owner in workers],
             [[self._shape(index, source) for index in own] for source in workers],
         )
-        whole = [orthogonalized(torch.cat(rows)) for rows in zip(*parts, strict=True)]
+        whole = orthogonalized_all([torch.cat(rows) for rows in zip(*parts, strict=True)])
         answers = self._swapped(
             [[matrix[self._rows(i, target)] for i, matrix in zip(own, whole, strict=True)] for target in workers],
             [[self._shape(index, self.rank) for index in self.owned[owner]] for owner in workers],
@@ -148,18 +117,6 @@ class _Exchange:
             [piece.view(shape) for piece, shape in zip(torch.split(part, numels), awaited, strict=True)]
             for part, numels, awaited in zip(torch.split(incoming, num_awaited), sizes, shapes, strict=True)
         ]
-
-
-def orthogonalized(matrix: Tensor) -> Tensor:
-    """Nearly U V^T of a matrix U S V^T, in bfloat16: bit for bit what `torch.optim.Muon` makes of it; or of a stack."""
-    a, b, c = _COEFFICIENTS
-    wide = matrix.mT if matrix.shape[-2] > matrix.shape[-1] else matrix
-    x: Tensor = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=_EPSILON)
-    added_to = torch.addmm if matrix.ndim == 2 else torch.baddbmm
-    for _ in range(_ITERATIONS):
-        gram = x @ x.mT
-        x = added_to(x, added_to(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if matrix.shape[-2] > matrix.shape[-1] else x
 
 
 def _work(shape: Shape) -> int:
