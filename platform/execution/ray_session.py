@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -58,11 +60,23 @@ def _connect(address: str, dashboard: bool) -> None:
         if _HOST_AND_PORT.fullmatch(address):  # Ray itself tries for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_SECONDS).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
+        with _own_handler_of_sigterm():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         where = "Ray cannot be started on this machine" if own else f"no Ray answers at RAY_ADDRESS = {address}"
         remedy = "see the message" if own else "start it there, or unset RAY_ADDRESS to use this machine alone"
         raise CrossoverError(f"{where} ({error}): {remedy}") from error
+
+
+@contextmanager
+def _own_handler_of_sigterm() -> Iterator[None]:
+    """`ray.init` sets one that ends the process at once, and trials are to leave with a checkpoint first."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

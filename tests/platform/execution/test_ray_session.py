@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from types import FrameType
 
 import pytest
 import ray
@@ -29,3 +31,22 @@ def test_session_that_is_there_is_used_and_left(ray_session_of_tests: None) -> N
 @pytest.fixture
 def ray_session_of_tests(request: pytest.FixtureRequest) -> None:
     request.getfixturevalue("ray_session")
+
+
+def test_who_hears_sigterm_still_does_once_ray_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        pass
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = signal.signal(signal.SIGTERM, heard)
+    try:
+        with ray_session():
+            assert signal.getsignal(signal.SIGTERM) is heard
+    finally:
+        signal.signal(signal.SIGTERM, before)
