@@ -24,8 +24,12 @@ _SIGHT_PATIENCE_SECONDS = 30.0
 _MAX_CHANGES = 4
 
 
-def lock_record(paths: RecordPaths) -> int:
+def lock_record(paths: RecordPaths, patience_seconds: float = _LOCK_PATIENCE_SECONDS) -> int:
     """Makes the folder if need be, and keeps other writers out until the descriptor that this gives is closed.
+
+    Args:
+        paths: of the trial.
+        patience_seconds: how long another writer is waited for.
 
     Raises:
         RecordError: it cannot be made, or is being written by another process.
@@ -36,7 +40,7 @@ def lock_record(paths: RecordPaths) -> int:
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(root, os.O_RDONLY)
-    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while not _try_lock(descriptor):
         if time.monotonic() > deadline:
             os.close(descriptor)

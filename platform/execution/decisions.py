@@ -38,6 +38,7 @@ __all__ = [
     "TrialClosed",
     "TrialDecided",
     "attempts",
+    "is_superseded",
     "read_decisions",
 ]
 
@@ -181,6 +182,10 @@ def _folder(study_dir: Path) -> Path:
     return study_dir / "decisions"
 
 
+def _file(study_dir: Path, attempt: int) -> Path:
+    return _folder(study_dir) / f"{attempt:04d}.jsonl"
+
+
 def _files(study_dir: Path) -> list[Path]:
     return sorted(_folder(study_dir).glob("[0-9][0-9][0-9][0-9].jsonl"))
 
@@ -192,7 +197,7 @@ class DecisionLog:
         folder = _folder(study_dir)
         files = _files(study_dir)
         self.attempt = int(files[-1].stem) + 1 if files else 1
-        self.path = folder / f"{self.attempt:04d}.jsonl"
+        self.path = _file(study_dir, self.attempt)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
@@ -227,6 +232,11 @@ class DecisionLog:
             os.fsync(self._descriptor)
         finally:
             os.close(self._descriptor)
+
+
+def is_superseded(study_dir: Path, attempt: int) -> bool:
+    """Whether a later attempt than this one has begun."""
+    return _file(study_dir, attempt + 1).exists()
 
 
 def attempts(study_dir: Path) -> list[list[Decision]]:

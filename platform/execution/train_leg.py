@@ -9,7 +9,7 @@ from outside, so no placement group is left behind.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import ray
 import ray.train
 import ray.tune
 
+from crossover.platform.execution.fence import fence_of
 from crossover.platform.execution.leg import (
     TrialContext,
     last_row,
@@ -69,16 +70,19 @@ class TrainWorkerRun:
     control: Any
     trial_id: str
     is_main: bool
+    fence: Callable[[], None]
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Hands a row over; when this returns, the control actor has it."""
         if self.is_main:
+            self.fence()
             ray.get(self.control.row.remote(self.trial_id, evaluation.model_dump()))
 
     def should_stop(self, progress: Progress) -> StopRequest | None:
         """Asks the control actor. A machine that is to be taken away interrupts the leg, which goes on elsewhere."""
         if not self.is_main:
             return None
+        self.fence()
         request: StopRequest | None = ray.get(self.control.poll.remote(progress))
         if request is None and is_preempted():
             return StopRequest("interrupted", "a machine of this trial is to be taken away")
@@ -189,7 +193,8 @@ def _work(context: TrialContext, leg: Mapping[str, Any]) -> LegEnd:
     """On each worker."""
     control = ray.get_actor(context.control, context.namespace)
     is_main = _train.get_context().get_world_rank() == 0
-    run = TrainWorkerRun(trial_dir(context, leg), leg["until_tokens"], control, leg["trial_id"], is_main)
+    fence = fence_of(context.study_dir, context.attempt)
+    run = TrainWorkerRun(trial_dir(context, leg), leg["until_tokens"], control, leg["trial_id"], is_main, fence)
     try:
         return the_train(context)(trial_config(context, leg), run)
     except Exception as error:

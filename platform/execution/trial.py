@@ -14,6 +14,7 @@ from typing import Any
 import ray
 import ray.tune
 
+from crossover.platform.execution.fence import fence_of, outlast_orphans
 from crossover.platform.execution.leg import (
     TrialContext,
     last_row,
@@ -43,15 +44,18 @@ class TuneRun:
     until_tokens: int | None
     identity: Mapping[str, Any]
     control: Any
+    fence: Callable[[], None]
     last_row: dict[str, Any] = field(default_factory=dict)
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Reports a row with what tells its trial."""
+        self.fence()
         self.last_row = evaluation.model_dump()
         ray.tune.report({**self.identity, **self.last_row})
 
     def should_stop(self, progress: Progress) -> StopRequest | None:
         """Asks the control actor."""
+        self.fence()
         request: StopRequest | None = ray.get(self.control.poll.remote(progress))
         return request
 
@@ -63,6 +67,9 @@ def make_trainable(context: TrialContext) -> Callable[[dict[str, Any]], dict[str
         control = ray.get_actor(context.control, context.namespace)
         control.leg_begins.remote(config["trial_id"], config["stratum"])
         try:
+            control.waits.remote(config["trial_id"])
+            outlast_orphans(trial_dir(context, config), context.attempt)
+            control.heard.remote(config["trial_id"])
             report = _leg(context, config)(context, config, control)
         except Exception as error:
             if is_disk_full(error):
@@ -94,6 +101,7 @@ def _leg(
 
 def _run_here(context: TrialContext, leg: Mapping[str, Any], control: Any) -> dict[str, Any]:
     trial_workers(context, leg)  # refuses a trial that fits nowhere
-    run = TuneRun(trial_dir(context, leg), leg["until_tokens"], leg_identity(leg), control)
+    fence = fence_of(context.study_dir, context.attempt)
+    run = TuneRun(trial_dir(context, leg), leg["until_tokens"], leg_identity(leg), control, fence)
     end = the_train(context)(trial_config(context, leg), run)
     return last_row(leg, run.last_row, end)
