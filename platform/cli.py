@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from crossover.platform.commands import answers, data, k8s, laws, models, studies
+from crossover.platform.commands import answers, data, jobs, k8s, laws, models, studies
 from crossover.platform.commands.arguments import command_group
 from crossover.trainers.errors import CrossoverError
 
@@ -23,6 +23,8 @@ app.add_typer(answers.app)
 app.add_typer(models.app)
 app.add_typer(laws.app)
 app.add_typer(data.app, name="data", short_help="Prepare corpora: crossover data prepare.")
+app.add_typer(jobs.app)
+app.add_typer(jobs.jobs, name="jobs", short_help="Studies submitted to a Ray cluster: crossover jobs list.")
 app.add_typer(k8s.app, name="k8s", short_help="Run studies on Kubernetes, by KubeRay.")
 
 
