@@ -62,7 +62,7 @@ def _connect(address: str, dashboard: bool) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_SECONDS).close()
         with _own_handler_of_sigterm():
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
-    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RaySystemError) as error:
         where = "Ray cannot be started on this machine" if own else f"no Ray answers at RAY_ADDRESS = {address}"
         remedy = "see the message" if own else "start it there, or unset RAY_ADDRESS to use this machine alone"
         raise CrossoverError(f"{where} ({error}): {remedy}") from error

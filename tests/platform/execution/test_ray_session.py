@@ -19,6 +19,17 @@ def test_cluster_that_does_not_answer_is_one_clear_error(monkeypatch: pytest.Mon
         pass
 
 
+def test_cluster_that_answers_and_does_not_let_in_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: object) -> None:
+        raise ray.exceptions.RaySystemError("Failed to connect to GCS")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(CrossoverError, match="no Ray answers at RAY_ADDRESS = auto"), ray_session():
+        pass
+
+
 @pytest.mark.ray
 def test_session_that_is_there_is_used_and_left(ray_session_of_tests: None) -> None:
     before = {name: value for name, value in os.environ.items() if name.startswith("TUNE_")}
