@@ -15,7 +15,7 @@ PACKAGES := platform search_spaces trainers
 BENCHMARKS ?= data_share objective_step leg_overhead study_throughput checkpoint_stall trainer_speed fsdp two_worker_leg \
   searcher_time samplers mixture_step large_studies simulated_search crossing_coverage confirmed_search prepare_speed law_fits
 
-.PHONY: help demo setup test test-all check format lint types bench schema report readme clean
+.PHONY: help demo setup test test-all check format lint types bench schema report readme notebooks clean
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ report: $(READY)  ## Write the report of STUDY
 
 readme: $(READY)  ## Write what the quickstart found into README.md, docs/findings.md and docs/figures (after make demo)
 	$(BIN)/python docs/quickstart.py $(STORAGE)/quickstart
+
+notebooks: $(READY)  ## Run the notebooks on the committed quickstart study and keep what they print
+	$(BIN)/python docs/notebooks.py
 
 clean:  ## Remove what is built and cached; .venv and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,8 +1,10 @@
 """Profile intervals: how far one parameter can go before the others, refitted, can no longer make up for it.
 
 The threshold is that of the likelihood ratio, rescaled for an objective that is no likelihood: a rise of the sum by
-`q/2 x mean(psi^2)/mean(psi') x n/(n - p)`, q the chi-square quantile, times the design effect of rows that belong to
-one run. On a ridge an interval has no end inside the bounds, and that is the answer: not identified.
+`t^2/2 x mean(psi^2)/mean(psi') x n/(n - p) x K^2`, t Student's quantile with n - p degrees of freedom, times the
+design effect of rows that belong to one run. `K = 1 + p/n (1 - m)/m`, m = mean(psi'), is Huber's correction (Robust
+Statistics, 1981, section 7.6): p parameters pull about p residuals to zero, which makes the objective look sharper
+than it is. On a ridge an interval has no end inside the bounds, and that is the answer: not identified.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri
+from scipy.special import stdtrit
 
 from crossover.platform.analysis.scaling_laws.newton import minimise
 from crossover.platform.analysis.scaling_laws.problem import Problem
@@ -56,10 +58,13 @@ def rise_allowed(solution: Solution, clusters_R: Places, level: float) -> float:
     problem, theta_BP = solution.problem, solution.theta_P[None]
     residual_R = problem.residuals(theta_BP)[0]
     pull = problem.objective.pull(residual_R, max(problem.objective.deltas[-1], 1e-4))
-    num_free = int(solution.free_P.sum())
-    slack = len(residual_R) / max(len(residual_R) - num_free, 1)
-    ratio = float((pull.first**2).sum() / max(pull.second.sum(), 1.0))
-    return 0.5 * float(chdtri(1, 1 - level)) * ratio * slack * _design_effect(pull.first, clusters_R)
+    num_rows, num_free = len(residual_R), int(solution.free_P.sum())
+    degrees = max(num_rows - num_free, 1)
+    steepness = float(max(pull.second.sum(), 1.0)) / num_rows
+    curved = steepness / float(max(pull.second.max(), 1e-300))  # share of the rows where psi has a slope
+    correction = 1 + num_free / num_rows * (1 - curved) / curved
+    ratio = float((pull.first**2).mean()) / steepness * num_rows / degrees * correction**2
+    return 0.5 * float(stdtrit(degrees, 0.5 + level / 2)) ** 2 * ratio * _design_effect(pull.first, clusters_R)
 
 
 def _design_effect(pull_R: Floats, clusters_R: Places) -> float:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from law_tables import AR, MDM, RISING, made_table
 from scipy.optimize import minimize
+from scipy.stats import t
 
 from crossover.platform.analysis.scaling_laws import FitSettings, LawFit, LossTable, Point, fit_law
 from crossover.platform.analysis.scaling_laws.laws import LAWS
 from crossover.platform.analysis.scaling_laws.objectives import OBJECTIVES
+from crossover.platform.analysis.scaling_laws.profiles import rise_allowed
 from crossover.platform.analysis.scaling_laws.sizes import Points
 from crossover.platform.analysis.scaling_laws.solving import solve
 
@@ -121,6 +123,20 @@ def test_what_repeats_are_worth_is_not_identified_by_few_of_them() -> None:
     assert not found["R_D*"].identified
     assert found["R_D*"].reason
     assert any(flag.startswith("not-identified: R_D*") and "Flat direction" in flag for flag in fit.flags)
+
+
+def test_a_profiles_threshold_is_that_of_least_squares_and_wider_where_residuals_are_pulled_to_zero() -> None:
+    """Of squares: t^2 RSS / (n - p). Of Huber: as many residuals as parameters say nothing of how steep it is."""
+    table = made_table("chinchilla", {"a": AR}).take(np.arange(0, 140, 5))
+    squares, huber = (solve(LAWS["chinchilla"], table, OBJECTIVES[name]) for name in ("squared", "huber"))
+    quantile = t.ppf(0.975, table.num_rows - 5) ** 2
+    expected = quantile * squares.value / (table.num_rows - 5)
+    assert rise_allowed(squares, table.clusters, 0.95) == pytest.approx(expected)
+    residual = huber.problem.residuals(huber.theta_P[None])[0]
+    curved = (np.abs(residual) <= 1e-3).mean()
+    plain = (np.minimum(np.abs(residual), 1e-3) ** 2).sum() / curved / (table.num_rows - 5)
+    wider = 1 + 5 / table.num_rows * (1 - curved) / curved
+    assert rise_allowed(huber, table.clusters, 0.95) == pytest.approx(quantile / 2 * plain * wider**2)
 
 
 @pytest.mark.slow
