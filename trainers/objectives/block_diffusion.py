@@ -22,8 +22,6 @@ from torch import Tensor
 
 from crossover.trainers.objectives.base import (
     LanguageModel,
-    LossSum,
-    Objective,
     WindowNats,
     chosen_states,
     evaluating,
@@ -31,7 +29,7 @@ from crossover.trainers.objectives.base import (
     scored_places,
     to_device,
 )
-from crossover.trainers.objectives.masked_diffusion import MASK_STREAM, masked_counts
+from crossover.trainers.objectives.denoising import MASK_STREAM, Denoising, masked_counts
 from crossover.trainers.objectives.noise import TrainingNoise, in_blocks
 from crossover.trainers.objectives.passes import forward_passes
 
@@ -39,13 +37,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from crossover.trainers.config import TrialConfig
-    from crossover.trainers.data import Batch, Vocabulary, Windows
+    from crossover.trainers.data import Vocabulary, Windows
 
 __all__ = ["BlockDiffusion"]
 
 
 @register
-class BlockDiffusion(Objective):
+class BlockDiffusion(Denoising):
     """Predicts the masked tokens of each block from the rest of it and all blocks before.
 
     Args:
@@ -55,23 +53,12 @@ class BlockDiffusion(Objective):
     """
 
     name: ClassVar[str] = "block_diffusion"
-    causal: ClassVar[bool] = False
     sees_everything: ClassVar[bool] = False
-    is_bound: ClassVar[bool] = True
-    settings: ClassVar[tuple[str, ...]] = (
-        "noise_schedule",
-        "noise_power",
-        "loss_weight",
-        "time_sampling",
-        "at_least_one_mask",
-        "mask_fraction",
-        "block_length",
-    )
+    settings: ClassVar[tuple[str, ...]] = (*Denoising.settings, "block_length")
+    block_length: int
 
     def __init__(self, *, mask: int, block_length: int = 16, noise: TrainingNoise | None = None) -> None:
-        self.mask = mask
-        self.block_length = block_length
-        self.noise = noise or TrainingNoise()
+        super().__init__(mask=mask, noise=noise, block_length=block_length)
 
     @classmethod
     def from_config(cls, config: TrialConfig, vocabulary: Vocabulary) -> Self:
@@ -80,17 +67,6 @@ class BlockDiffusion(Objective):
         return cls(
             mask=vocabulary.mask, block_length=objective.block_length, noise=TrainingNoise.from_config(objective)
         )
-
-    def training_loss(
-        self, model: LanguageModel, batch: Batch, generator: torch.Generator, rows: slice | None = None
-    ) -> LossSum:
-        """Weighted nats of masked tokens, an estimate of the bound (but for t below its floor)."""
-        rows = rows or slice(None)
-        noise = self.noise.draw(batch.valid_BL, generator, self.block_length)
-        tokens_BL, valid_BL, masked_BL = batch.tokens_BL[rows], batch.valid_BL[rows], noise.masked_BL[rows]
-        states = self._masked_states(model, tokens_BL, valid_BL, masked_BL)
-        scale_N = noise.weight_BL[rows][masked_BL]
-        return LossSum(model.nats_sum(*states, to_device(scale_N, model.device)), int(valid_BL.sum()))
 
     def window_nats(
         self,
@@ -138,19 +114,10 @@ class BlockDiffusion(Objective):
         starts = [0, *ends[:-1]]
         return sum((end - start) * end for start, end in zip(starts, ends, strict=True)) / length
 
-    @property
-    def training_head_fraction(self) -> float:
-        """Logits are computed at masked positions only."""
-        return self.noise.mean_share
-
     def evaluation_head_fraction(self, num_tokens: int) -> float:
         """E[k] / n, summed over blocks."""
         whole, rest = divmod(num_tokens, self.block_length)
         return (whole * (self.block_length + 1) + (rest + 1 if rest else 0)) / (2 * num_tokens)
-
-    def evaluation_passes(self, num_masks: int) -> int:
-        """One a mask."""
-        return num_masks
 
     def _counts(self, num_WG: Tensor, num_masks: int, shift: float) -> Tensor:
         """Masked tokens k_RG of each block in each row (window, mask); 0 where a block has none to hide."""

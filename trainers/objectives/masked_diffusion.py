@@ -20,8 +20,6 @@ from torch import Tensor
 
 from crossover.trainers.objectives.base import (
     LanguageModel,
-    LossSum,
-    Objective,
     WindowNats,
     chosen_states,
     evaluating,
@@ -29,6 +27,7 @@ from crossover.trainers.objectives.base import (
     scored_places,
     to_device,
 )
+from crossover.trainers.objectives.denoising import MASK_STREAM, Denoising, masked_counts
 from crossover.trainers.objectives.noise import TrainingNoise
 from crossover.trainers.objectives.passes import ForwardPass, forward_passes
 
@@ -38,56 +37,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from crossover.trainers.config import TrialConfig
-    from crossover.trainers.data import Batch, Vocabulary, Windows
+    from crossover.trainers.data import Vocabulary, Windows
 
-__all__ = ["MASK_STREAM", "MaskedDiffusion", "masked_counts"]
-
-_GOLDEN = (5**0.5 - 1) / 2
-MASK_STREAM = 0x6D61736B  # keeps the masks' random numbers apart from others drawn with the same seed
+__all__ = ["MaskedDiffusion"]
 
 
 @register
-class MaskedDiffusion(Objective):
-    """Predicts masked tokens from all others, at every rate of masking.
-
-    Args:
-        mask: Id of the mask token.
-        noise: What training hides.
-    """
+class MaskedDiffusion(Denoising):
+    """Predicts masked tokens from all others."""
 
     name: ClassVar[str] = "masked_diffusion"
-    causal: ClassVar[bool] = False
     sees_everything: ClassVar[bool] = True
-    is_bound: ClassVar[bool] = True
-
-    settings: ClassVar[tuple[str, ...]] = (
-        "noise_schedule",
-        "noise_power",
-        "loss_weight",
-        "time_sampling",
-        "at_least_one_mask",
-        "mask_fraction",
-    )
-
-    def __init__(self, *, mask: int, noise: TrainingNoise | None = None) -> None:
-        self.mask = mask
-        self.noise = noise or TrainingNoise()
 
     @classmethod
     def from_config(cls, config: TrialConfig, vocabulary: Vocabulary) -> Self:
         """With the configuration's noise."""
         return cls(mask=vocabulary.mask, noise=TrainingNoise.from_config(config.objective))
-
-    def training_loss(
-        self, model: LanguageModel, batch: Batch, generator: torch.Generator, rows: slice | None = None
-    ) -> LossSum:
-        """Weighted nats of masked tokens, by default an estimate of the bound (but for t below its floor)."""
-        rows = rows or slice(None)
-        noise = self.noise.draw(batch.valid_BL, generator)
-        tokens_BL, valid_BL, masked_BL = batch.tokens_BL[rows], batch.valid_BL[rows], noise.masked_BL[rows]
-        states = self._masked_states(model, tokens_BL, valid_BL, masked_BL)
-        scale_N = noise.weight_BL[rows][masked_BL]
-        return LossSum(model.nats_sum(*states, to_device(scale_N, model.device)), int(valid_BL.sum()))
 
     def window_nats(
         self,
@@ -116,18 +81,9 @@ class MaskedDiffusion(Objective):
                 nats_R[part.own] = nats_RL[: part.num_own].sum(1).numpy()
         return WindowNats(nats_R.reshape(k_WM.shape) * num_tokens_W[:, None] / k_WM, k_WM)
 
-    @property
-    def training_head_fraction(self) -> float:
-        """Logits are computed at masked positions only."""
-        return self.noise.mean_share
-
     def evaluation_head_fraction(self, num_tokens: int) -> float:
         """E[k] / n."""
         return (num_tokens + 1) / (2 * num_tokens)
-
-    def evaluation_passes(self, num_masks: int) -> int:
-        """One a mask."""
-        return num_masks
 
     def _masked_states(
         self, model: LanguageModel, tokens_BL: Tensor, valid_BL: Tensor, masked_BL: Tensor
@@ -135,24 +91,6 @@ class MaskedDiffusion(Objective):
         inputs_BL = to_device(tokens_BL.masked_fill(masked_BL, self.mask), model.device)
         attended_BL = None if valid_BL.all() else to_device(valid_BL, model.device)
         return chosen_states(model.hidden(inputs_BL, causal=False, valid_BL=attended_BL), tokens_BL, masked_BL)
-
-
-def masked_counts(num_tokens_W: NDArray[np.int64], num_masks: int, shift: float) -> NDArray[np.int64]:
-    """How many tokens each mask hides: k_WM, each uniform on 1..n over the shift.
-
-    A window's M masks lie in M different strata of [0, 1), at an offset that runs through the windows by the golden
-    ratio: any number of windows in a row spreads evenly (discrepancy O(log W / W)), and a window's k does not depend on
-    how many follow it.
-
-    Args:
-        num_tokens_W: Tokens n of each window, at least 1.
-        num_masks: M.
-        shift: Uniform on [0, 1).
-    """
-    offset_W1 = ((shift + _GOLDEN * np.arange(len(num_tokens_W))) % 1)[:, None]
-    uniform_WM = (np.arange(num_masks) + offset_W1) / num_masks
-    n_W1 = num_tokens_W[:, None]
-    return np.minimum((uniform_WM * n_W1).astype(np.int64) + 1, n_W1)  # the minimum: against rounding up to 1
 
 
 def _masked_batches(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crossover.trainers.objectives import LanguageModel
-from crossover.trainers.objectives.masked_diffusion import MaskedDiffusion, masked_counts
+from crossover.trainers.objectives.denoising import masked_counts
+from crossover.trainers.objectives.masked_diffusion import MaskedDiffusion
 from crossover.trainers.objectives.noise import training_times
 
 OBJECTIVE = MaskedDiffusion(mask=TINY.mask)
