@@ -2,64 +2,43 @@
 
 from __future__ import annotations
 
-import os
-import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from driven_studies import PATIENCE_SECONDS, TIMES, Runs, wait_until, write_study
 
 from crossover.platform.execution.decisions import LegEnded, read_decisions
 from crossover.trainers.record import TrialRecord
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.ray, pytest.mark.timeout(600)]
 
-PATIENCE_SECONDS = 240
-TIMES = {"wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
 INTERVAL_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of one trial of one or two workers, that takes about a minute of training."""
-    from crossover.trainers.data import prepare_corpus
-
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "text").mkdir()
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
-    for number in range(60):
-        (folder / "text" / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
-    prepare_corpus([folder / "text"], folder / "corpus")
-    document = {
-        "name": "words",
-        "data": {"corpus": str(folder / "corpus"), "unique_tokens": 8192, "sequence_length": 32},
-        "fixed": {
+    return write_study(
+        tmp_path_factory.mktemp("study"),
+        unique_tokens=8192,
+        fixed={
             "objective.name": "autoregressive",
-            "model.num_layers": 1,
-            "model.width": 32,
             "schedule.epochs": 400,
-            "schedule.warmup_steps": 2,
             "evaluation.ratio": 1.4,
-            "evaluation.validation_windows": 16,
-            "evaluation.test_windows": 16,
-            "execution.precision": "float32",
             "checkpoint.poll_seconds": 0.2,
             "checkpoint.interval_seconds": INTERVAL_SECONDS,
             "checkpoint.min_interval_seconds": 0.5,
         },
-        "search": {"scheduler": "none"},
-        "stopping": {"rule": "none"},
-        "resources": {"workers": {"min": 1, "max": 2, "resize_seconds": 3}},
-    }
-    (folder / "words.yaml").write_text(yaml.safe_dump(document))
-    return folder / "words.yaml"
+        search={"scheduler": "none"},
+        stopping={"rule": "none"},
+        resources={"workers": {"min": 1, "max": 2, "resize_seconds": 3}},
+    )
 
 
 class Machines:
@@ -72,7 +51,7 @@ class Machines:
             initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder, "include_dashboard": False}
         )
         self._machines = [self.add() for _ in range(2)]
-        self._runs: list[subprocess.Popen[str]] = []
+        self._runs: list[Runs] = []
 
     def add(self) -> Any:
         """One more."""
@@ -87,55 +66,32 @@ class Machines:
         command = [str(Path(sys.executable).with_name("ray")), "drain-node", "--address", self._cluster.address]
         command += ["--node-id", self._machines[-1].node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
         command += ["--reason-message", "a test", "--deadline-remaining-seconds", str(int(seconds))]
-        subprocess.run(command, check=True, env=_environment(), stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         time.sleep(seconds)
         self.kill_one()
 
-    def start(self, study_file: Path, storage: Path, *overrides: str) -> subprocess.Popen[str]:
+    def start(self, study_file: Path, storage: Path) -> subprocess.Popen[str]:
         """`crossover run` on this cluster."""
-        crossover = str(Path(sys.executable).with_name("crossover"))
-        command = [crossover, "run", str(study_file), "--storage", str(storage)]
-        command += [part for override in overrides for part in ("--set", override)]
-        environment = {**_environment(), "RAY_ADDRESS": self._cluster.address}
-        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-        self._runs.append(run)
-        return run
+        self._runs.append(Runs(study_file, RAY_ADDRESS=self._cluster.address))
+        return self._runs[-1].start(storage)
 
     def end(self) -> None:
         """Ends what was started here."""
-        for run in self._runs:
-            if run.poll() is None:
-                run.kill()
-                run.wait()
+        for runs in self._runs:
+            runs.kill_everything()
         self._cluster.shutdown()
-
-
-def _environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "RAY_AUTH_MODE": "disabled",
-        "OMP_NUM_THREADS": "1",
-        "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
-    }
 
 
 @pytest.fixture
 def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
-    for name, value in _environment().items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with tempfile.TemporaryDirectory(prefix="cx-ray", ignore_cleanup_errors=True) as folder:
         started = Machines(folder)
         yield started
         started.end()
-
-
-def wait_until(condition: Callable[[], bool], run: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert run.poll() is None, run.communicate()[0]
-        assert time.monotonic() < deadline, "it did not come so far"
-        time.sleep(0.05)
 
 
 def records(study_dir: Path) -> list[TrialRecord]:
@@ -171,10 +127,9 @@ def assert_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> 
 @pytest.fixture(scope="module")
 def undisturbed(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """One worker, without Ray Train."""
-    storage = tmp_path_factory.mktemp("undisturbed")
-    command = [str(Path(sys.executable).with_name("crossover")), "run", str(study_file), "--storage", str(storage)]
-    environment = {name: value for name, value in _environment().items() if name != "RAY_ADDRESS"}
-    subprocess.run([*command, "--set", "resources.workers=1"], check=True, env=environment, stdout=subprocess.DEVNULL)
+    runs, storage = Runs(study_file), tmp_path_factory.mktemp("undisturbed")
+    code, output = runs.run(storage, "resources.workers=1")
+    assert code == 0, output
     return rows(storage / "words")
 
 

@@ -6,20 +6,16 @@ but times, throughput and memory.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
 import subprocess
-import sys
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from driven_studies import PATIENCE_SECONDS, TIMES, TWO_STRATA, Runs, kill, wait_until, write_study
 
 from crossover.platform.analysis import load_study
 from crossover.platform.execution.decisions import LegEnded, LegStarted, RungDecided, attempts, read_decisions
@@ -27,119 +23,43 @@ from crossover.platform.execution.decisions import LegEnded, LegStarted, RungDec
 pytestmark = [pytest.mark.end_to_end, pytest.mark.ray, pytest.mark.timeout(900)]
 
 # and the commit of a working tree, which may move on while the tests run
-NOT_COMPARED = {"git_commit", "wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
-PATIENCE_SECONDS = 240
-MARK = "CROSSOVER_TEST_RUN"
+NOT_COMPARED = {"git_commit", *TIMES}
 Tables = tuple[dict[str, Any], dict[tuple[str, int], Any]]
 
 
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two strata of two cohorts of three, whose second cohort is drawn by what the first has taught."""
-    from crossover.trainers.data import prepare_corpus
-
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "text").mkdir()
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
-    for number in range(60):
-        (folder / "text" / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
-    prepare_corpus([folder / "text"], folder / "corpus")
-    document = {
-        "name": "words",
-        "data": {"corpus": str(folder / "corpus"), "unique_tokens": 2048, "sequence_length": 32},
-        "fixed": {
-            "model.num_layers": 1,
-            "model.width": 32,
+    return write_study(
+        tmp_path_factory.mktemp("study"),
+        fixed={
             "schedule.epochs": 18,
-            "schedule.warmup_steps": 2,
-            "evaluation.ratio": 1.5,
-            "evaluation.validation_windows": 16,
-            "evaluation.test_windows": 16,
-            "execution.precision": "float32",
             "checkpoint.poll_seconds": 0.05,
             "checkpoint.interval_seconds": 0.3,
             "checkpoint.min_interval_seconds": 0.1,
         },
-        "axes": {
-            "objective.name": {"choice": ["autoregressive", "masked_diffusion"], "role": "scientific"},
-            "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2], "role": "nuisance"},
-        },
-        "search": {
+        axes=TWO_STRATA,
+        search={
             "sampler": "tpe",
             "trials": 6,
             "cohort": 3,
             "scheduler": "cohort_halving",
             "rungs": {"first_epoch": 5, "eta": 2},
         },
-        "resources": {"cpus_per_worker": 1},
-    }
-    (folder / "words.yaml").write_text(yaml.safe_dump(document))
-    return folder / "words.yaml"
+        resources={"cpus_per_worker": 1},
+    )
 
 
-class Runs:
-    """Starts `crossover run`, and finds and ends the processes of what it started, and no others."""
-
-    def __init__(self, study_file: Path) -> None:
-        self._study_file = study_file
-        self._started: list[subprocess.Popen[str]] = []
-        self.mark = uuid.uuid4().hex
-
-    def start(self, storage: Path) -> subprocess.Popen[str]:
-        environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", MARK: self.mark}
-        environment.pop("RAY_ADDRESS", None)
-        crossover = Path(sys.executable).with_name("crossover")
-        process = subprocess.Popen(
-            [str(crossover), "run", str(self._study_file), "--storage", str(storage)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
-        self._started.append(process)
-        return process
-
-    def run(self, storage: Path) -> tuple[int, str]:
-        """To its end."""
-        process = self.start(storage)
-        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
-        return process.returncode, output
-
-    def processes(self) -> list[int]:
-        """Everything that was started here and what came of it."""
-        wanted = f"{MARK}={self.mark}".encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
+def process_of_a_trial(runs: Runs, study_dir: Path) -> int | None:
+    """A process that has the record of a trial open for writing, which locks its folder."""
+    for pid in runs.processes():
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
             try:
-                if wanted in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
+                if link.readlink().parent == study_dir / "trials":
+                    return pid
             except OSError:
-                continue  # gone, or somebody else's
-        return found
-
-    def kill_everything(self) -> None:
-        for pid in self.processes():
-            _kill(pid)
-        for process in self._started:
-            process.wait()
-
-    def process_of_a_trial(self, study_dir: Path) -> int | None:
-        """A process that has the record of a trial open for writing, which locks its folder."""
-        for pid in self.processes():
-            for link in Path(f"/proc/{pid}/fd").glob("*"):
-                try:
-                    if link.readlink().parent == study_dir / "trials":
-                        return pid
-                except OSError:
-                    continue
-        return None
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 9)
+                continue
+    return None
 
 
 @pytest.fixture
@@ -197,14 +117,6 @@ def assert_same(study_dir: Path, undisturbed: Path) -> None:
                 over.add(line.trial_id)
 
 
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert process.poll() is None, f"it ended before: {process.communicate()[0]}"
-        assert time.monotonic() < deadline, "it did not come so far"
-        time.sleep(0.02)
-
-
 def commits(study_dir: Path) -> int:
     """Grows while trials train."""
     numbers = (int(path.name) for path in study_dir.glob("trials/*/commits/[0-9]*"))
@@ -225,10 +137,10 @@ def test_killed_driver_goes_on_to_the_same_table(runs: Runs, tmp_path: Path, und
 def test_killed_trial_goes_on_to_the_same_table(runs: Runs, tmp_path: Path, undisturbed: Path) -> None:
     study_dir = tmp_path / "words"
     driver = runs.start(tmp_path)
-    wait_until(lambda: commits(study_dir) > 5 and runs.process_of_a_trial(study_dir), driver)
-    victim = runs.process_of_a_trial(study_dir)
+    wait_until(lambda: commits(study_dir) > 5 and process_of_a_trial(runs, study_dir), driver)
+    victim = process_of_a_trial(runs, study_dir)
     assert victim is not None and victim != driver.pid
-    _kill(victim)
+    kill(victim)
     output, _ = driver.communicate(timeout=PATIENCE_SECONDS)
     assert driver.returncode == 0, output
     assert "worker died" in output
@@ -241,7 +153,7 @@ def test_study_all_of_whose_processes_are_killed_at_once_goes_on_to_the_same_tab
 ) -> None:
     study_dir = tmp_path / "words"
     first = runs.start(tmp_path)
-    wait_until(lambda: commits(study_dir) > 8 and runs.process_of_a_trial(study_dir), first)
+    wait_until(lambda: commits(study_dir) > 8 and process_of_a_trial(runs, study_dir), first)
     runs.kill_everything()
     code, output = runs.run(tmp_path)
     assert code == 0, output

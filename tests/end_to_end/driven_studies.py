@@ -1,0 +1,135 @@
+"""What tests of whole studies share: a study of made-up words, and the processes of `crossover run` that work on it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PATIENCE_SECONDS = 240
+# what clock and machine say of an evaluation
+TIMES = {"wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
+TWO_STRATA = {
+    "objective.name": {"choice": ["autoregressive", "masked_diffusion"], "role": "scientific"},
+    "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2], "role": "nuisance"},
+}
+_MARK = "CROSSOVER_TEST_RUN"
+
+
+def write_study(folder: Path, *, unique_tokens: int = 2048, fixed: dict[str, Any], **sections: Any) -> Path:
+    """A study file in the folder, and its corpus of made-up words.
+
+    Args:
+        folder: an empty one.
+        unique_tokens: of the study.
+        fixed: settings beside those of a model of one layer that is evaluated quickly.
+        sections: of the study: axes, search, ...
+    """
+    from crossover.trainers.data import prepare_corpus
+
+    (folder / "text").mkdir()
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
+    for number in range(60):
+        (folder / "text" / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
+    prepare_corpus([folder / "text"], folder / "corpus")
+    document = {
+        "name": "words",
+        "data": {"corpus": str(folder / "corpus"), "unique_tokens": unique_tokens, "sequence_length": 32},
+        "fixed": {
+            "model.num_layers": 1,
+            "model.width": 32,
+            "schedule.warmup_steps": 2,
+            "evaluation.ratio": 1.5,
+            "evaluation.validation_windows": 16,
+            "evaluation.test_windows": 16,
+            "execution.precision": "float32",
+            **fixed,
+        },
+        **sections,
+    }
+    (folder / "words.yaml").write_text(yaml.safe_dump(document))
+    return folder / "words.yaml"
+
+
+class Runs:
+    """Starts `crossover run`, and finds and ends the processes of what it started, and no others.
+
+    Args:
+        study_file: that is run.
+        environment: variables beside those of this process; RAY_ADDRESS is none of them unless it is given here.
+    """
+
+    def __init__(self, study_file: Path, **environment: str) -> None:
+        self._study_file = study_file
+        self._mark = uuid.uuid4().hex
+        inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        ours = {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", _MARK: self._mark}
+        self._environment = {**inherited, **ours, **environment}
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, storage: Path, *overrides: str) -> subprocess.Popen[str]:
+        """A process group of its own, as a shell gives it."""
+        command = [str(Path(sys.executable).with_name("crossover")), "run", str(self._study_file)]
+        command += ["--storage", str(storage)]
+        command += [part for override in overrides for part in ("--set", override)]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment,
+            start_new_session=True,
+        )
+        self._started.append(process)
+        return process
+
+    def run(self, storage: Path, *overrides: str) -> tuple[int, str]:
+        """To its end: its exit code and what it said."""
+        process = self.start(storage, *overrides)
+        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        return process.returncode, output
+
+    def processes(self) -> list[int]:
+        """Everything that was started here and what came of it."""
+        wanted = f"{_MARK}={self._mark}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if wanted in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+            except OSError:
+                continue  # gone, or somebody else's
+        return found
+
+    def kill_everything(self) -> None:
+        """Leaves nothing of what was started here."""
+        for pid in self.processes():
+            kill(pid)
+        for process in self._started:
+            process.wait()
+
+
+def kill(pid: int) -> None:
+    """Ends a process that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Until a study has come so far; its driver must be alive."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert process.poll() is None, f"it ended before: {process.communicate()[0]}"
+        assert time.monotonic() < deadline, "it did not come so far"
+        time.sleep(0.02)
