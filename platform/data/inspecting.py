@@ -119,7 +119,9 @@ def print_inspection(found: Inspection, console: Console | None = None) -> None:
         f"tokenizer {found.tokenizer}: {found.num_text_tokens:,} text tokens, {found.num_output_tokens:,} outputs",
         markup=False,
     )
-    table = Table("split", *(name.replace("_", " ") for name in found.splits["training"]), box=None)
+    table = Table("split", box=None, pad_edge=False)
+    for name in found.splits["training"]:
+        table.add_column(name.replace("_", " "), justify="right")
     for split, counts in found.splits.items():
         shown = (f"{value:,}" if isinstance(value, int) else f"{value:.3g}" for value in counts.values())
         table.add_row(split, *shown)

@@ -1,12 +1,16 @@
-"""What tests of the platform share: one Ray for the whole session, and a corpus that takes no time."""
+"""What tests of the platform share: one Ray for the whole session, the command in this process, a corpus that takes no
+time.
+"""
 
 from __future__ import annotations
 
 import os
 import random
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,44 @@ def ray_session() -> Iterator[None]:
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def crossover(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs the command in this process."""
+    from crossover.platform.cli import main
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["crossover", *map(str, arguments)])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        assert isinstance(code, int | None)
+        return Done(code or 0, captured.out, captured.err)
+
+    return call
+
+
+def is_one_message(done: Done) -> bool:
+    """Exit code 2, nothing but one line for the user, and no traceback."""
+    lines = done.err.strip().splitlines()
+    return (done.code, done.out, len(lines)) == (2, "", 1) and lines[0].startswith("error: ")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 import pytest
 
-from crossover.platform.cli import main
 from crossover.platform.study import study_schema_text
+
+from .conftest import Call, Done, is_one_message
 
 COMMANDS = (
     "run",
@@ -33,6 +33,8 @@ COMMANDS = (
     "schema",
     "data prepare",
     "data make-task",
+    "data inspect",
+    "data verify",
     "evaluate",
     "fit",
     "k8s render",
@@ -52,36 +54,7 @@ COMMANDS = (
 )
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Done]
 WriteStudy = Callable[..., Path]
-
-
-@pytest.fixture
-def crossover(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs the command in this process."""
-
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["crossover", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        assert isinstance(code, int | None)
-        return Done(code or 0, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +78,6 @@ def texts(tmp_path: Path) -> Path:
     for number in range(60):
         (folder / f"{number}.txt").write_text(f"text number {number} " * 20, encoding="utf-8")
     return folder
-
-
-def is_one_message(done: Done) -> bool:
-    """Exit code 2, nothing but one line for the user, and no traceback."""
-    lines = done.err.strip().splitlines()
-    return (done.code, done.out, len(lines)) == (2, "", 1) and lines[0].startswith("error: ")
 
 
 # --- help and what loads -------------------------------------------------------------------------------------------

@@ -3,47 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pytest
 
-from crossover.platform.cli import main
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Call(Protocol):
-    """Runs the command in this process."""
-
-    def __call__(self, *arguments: object) -> Done: ...
-
-
-@pytest.fixture
-def crossover(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["crossover", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        assert isinstance(code, int | None)
-        return Done(code or 0, captured.out, captured.err)
-
-    return call
+from .conftest import Call
 
 
 @pytest.fixture

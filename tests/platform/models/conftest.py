@@ -1,15 +1,11 @@
-"""The command in this process, and small trained models."""
+"""Small trained models."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from crossover.platform.cli import main
 from crossover.trainers.config import config_from_dotted
 from crossover.trainers.data import prepare_corpus
 from crossover.trainers.loop import train
@@ -18,33 +14,10 @@ from crossover.trainers.run import AloneRun
 _TEXT = "one two three four five six seven eight nine ten "
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def crossover(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs the command."""
-
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["crossover", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "160")
-        capsys.readouterr()
-        code: object = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        assert isinstance(code, int | None)
-        return Done(code or 0, captured.out, captured.err)
-
-    return call
+@pytest.fixture(autouse=True)
+def wide_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are not cut."""
+    monkeypatch.setenv("COLUMNS", "160")
 
 
 @pytest.fixture(scope="session")
