@@ -51,7 +51,7 @@ class Progress(Protocol):
     """Is told how far a preparation is."""
 
     def __call__(self, activity: str, done: int, total: int) -> None:
-        """So many of so many jobs of an activity are done; a job is about 16 to 32 MB of text."""
+        """So many of so many jobs of an activity are done, 0 when it begins; a job is about 16 to 32 MB of text."""
 
 
 class Preparation:
@@ -77,7 +77,8 @@ class Preparation:
             raise CorpusError(f"there is no text in {place} ({len(self._files)} files): give files with text")
         tokenizer = self._tokenizer(num_bytes)
         if self._settings.quality is not None:
-            scorer_class(self._settings.quality).prepare(self._work, partial(self._sampled, num_bytes))
+            scorer = scorer_class(self._settings.quality)
+            self._once("scorer", lambda: scorer.prepare(self._work, partial(self._sampled, num_bytes)))
         jobs = {split: self._jobs(split, num_bytes, tokenizer) for split in SPLITS}
         held_out = [*jobs["validation"], *jobs["test"]]
         figures = self._run("held-out shards", make_shard, held_out)
@@ -96,11 +97,22 @@ class Preparation:
 
     def _run(self, activity: str, function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
         results: list[Result] = []
+        self._tell(activity, 0, len(jobs))
         for result in self._executor.map(function, jobs):
             results.append(result)
-            if self._progress is not None:
-                self._progress(activity, len(results), len(jobs))
+            self._tell(activity, len(results), len(jobs))
         return results
+
+    def _once(self, activity: str, action: Callable[[], Result]) -> Result:
+        """What is done here, in one piece."""
+        self._tell(activity, 0, 1)
+        result = action()
+        self._tell(activity, 1, 1)
+        return result
+
+    def _tell(self, activity: str, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(activity, done, total)
 
     def _tokenizer(self, num_bytes: int) -> HuggingFaceTokenizer | None:
         """The tokenizer, trained if need be and kept where the jobs find it; None: bytes."""
@@ -110,7 +122,8 @@ class Preparation:
         path = self._work / "tokenizer.json"
         if not path.exists():
             if name.startswith("bpe:"):
-                content = train_bpe(self._sample(num_bytes, _SAMPLE_BYTES), int(name.removeprefix("bpe:")))
+                texts, size = self._sample(num_bytes, _SAMPLE_BYTES), int(name.removeprefix("bpe:"))
+                content = self._once("vocabulary", lambda: train_bpe(texts, size))
             else:
                 content = read_tokenizer(Path(name))
             waiting = path.with_suffix(".tmp")
