@@ -52,6 +52,7 @@ class Machines:
         )
         self._machines = [self.add() for _ in range(2)]
         self._runs: list[Runs] = []
+        self.killed_at = 0.0
 
     def add(self) -> Any:
         """One more."""
@@ -59,6 +60,7 @@ class Machines:
 
     def kill_one(self) -> None:
         """As when the power fails."""
+        self.killed_at = time.time()
         self._cluster.remove_node(self._machines.pop(), allow_graceful=False)
 
     def drain_one(self, seconds: float) -> None:
@@ -111,6 +113,13 @@ def leg_ends(study_dir: Path) -> list[str]:
     return [line.status for line in read_decisions(study_dir) if isinstance(line, LegEnded)]
 
 
+def assert_little_was_lost(study_dir: Path, machines: Machines) -> None:
+    """What was not committed was younger than a checkpoint interval, and the commit that was being written."""
+    (record,) = records(study_dir)
+    newest = record.paths.commit(record.paths.commit_numbers()[0])
+    assert machines.killed_at - newest.stat().st_mtime <= 2 * INTERVAL_SECONDS
+
+
 def finish(run: subprocess.Popen[str]) -> str:
     output, _ = run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == 0, output
@@ -140,6 +149,7 @@ def test_trial_goes_on_with_fewer_workers_when_a_machine_dies_and_grows_with_a_n
     run = machines.start(study_file, tmp_path)
     wait_until(lambda: len(rows(study_dir)) >= 3, run)
     machines.kill_one()
+    assert_little_was_lost(study_dir, machines)
     wait_until(lambda: world_sizes(study_dir)[-1] == 1, run)
     machines.add()
     output = finish(run)
@@ -156,6 +166,7 @@ def test_trial_leaves_a_machine_that_is_to_be_taken_away_with_a_checkpoint(
     run = machines.start(study_file, tmp_path)
     wait_until(lambda: len(rows(study_dir)) >= 3, run)
     machines.drain_one(seconds=10)
+    assert_little_was_lost(study_dir, machines)
     finish(run)
     assert leg_ends(study_dir) == ["interrupted", "ended"]
     assert world_sizes(study_dir) == [2, 1]
