@@ -121,6 +121,29 @@ def test_killed_workers_and_fewer_slots_change_nothing_in_the_final_table(
     assert rows(stormy) == rows(calm)
 
 
+@pytest.mark.slow
+def test_asynchronous_halving_decides_when_a_trial_arrives_and_ends_every_one(
+    tiny_study: MakeStudy, tmp_path: Path
+) -> None:
+    search = {"scheduler": "cohort_halving", "asynchronous": True, "rungs": {"first_epoch": 2, "eta": 2}}
+    quietly(study_of(tiny_study, **search), tmp_path)
+    study_dir = tmp_path / "tiny"
+    reasons = Counter(end["stop_reason"] for end in ends(study_dir).values())
+    assert set(reasons) <= {"completed", "pruned"} and reasons["completed"] >= 1, reasons
+    arrived: set[str] = set()
+    arrived_before: list[int] = []
+    taken: list[str] = []
+    for line in read_decisions(study_dir):
+        if isinstance(line, RungDecided):
+            assert {one.trial_id for one in line.decisions} <= arrived
+            arrived_before.append(len(arrived))
+            taken += [one.action for one in line.decisions]
+        elif isinstance(line, LegEnded):
+            arrived.add(line.trial_id)
+    assert arrived_before[0] < 4, "the first to come did not wait for the last"
+    assert "promote" in taken
+
+
 def train_with(config: TrialConfig, run: Run) -> LegEnd:
     """Threads are the same in both studies."""
     execution = config.execution.model_copy(update={"threads": 1})

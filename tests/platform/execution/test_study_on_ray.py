@@ -25,11 +25,13 @@ from crossover.platform.execution.decisions import (
     StratumStopped,
     StudyFinished,
     Suggested,
+    attempts,
     read_decisions,
 )
 from crossover.platform.execution.launch import DONE, INTERRUPTED, NO_RESULT, run_study
 from crossover.platform.execution.results import RecordResults
 from crossover.platform.execution.status import study_status
+from crossover.platform.search.budget import leg_seconds
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.loop import LegEnd, train
 from crossover.trainers.record import TrialRecord
@@ -204,6 +206,25 @@ def test_spent_budget_ends_what_runs_and_starts_nothing_new(tiny_study: MakeStud
     assert an_interval_each < 0.2 * limit, "else it would have shown nothing"
     code, output = quietly(study, tmp_path)
     assert (code, "no budget left" in output) == (DONE, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "limit"), [("wall_seconds", 5.0), ("device_hours", 8 / 3600)])
+def test_spent_time_ends_what_runs_and_starts_nothing_new(
+    tiny_study: MakeStudy, tmp_path: Path, name: str, limit: float
+) -> None:
+    study = tiny_study(fixed__schedule__epochs=100_000, stopping={"rule": "none"}, budget={name: limit})
+    begin = time.monotonic()
+    code, output = quietly(study, tmp_path)
+    took = time.monotonic() - begin
+    study_dir = tmp_path / "tiny"
+    assert code == DONE, output
+    assert set(reasons(study_dir)) == {"budget"}
+    (stop,) = [line for line in read_decisions(study_dir) if isinstance(line, StopRequested)]
+    assert f"budget.{name}" in stop.evidence
+    used = leg_seconds(attempts(study_dir)) / 3600 if name == "device_hours" else took
+    assert limit <= used, "it was ended before it had spent what it may"
+    assert "no budget left" in quietly(study, tmp_path)[1]
 
 
 @pytest.mark.slow
