@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from crossover.trainers.errors import ConfigError
@@ -123,6 +124,7 @@ class ModelShape:
         return num_params
 
 
+@lru_cache(maxsize=4096)  # a search asks for the same few thousands of times, and a size is found by trying
 def shape_of(config: ModelConfig, num_input_tokens: int, num_output_tokens: int) -> ModelShape:
     """The shape that a configuration asks for.
 
