@@ -158,7 +158,7 @@ class SearchConfig(_Section):
         "parts of at least eta^2 with a sampler that learns.",
     )
     patience_fraction: float = Field(
-        default=0.5,
+        default=0.6,
         ge=0,
         le=1,
         description="patient_halving: share of a cohort's FLOPs that trials kept below the cut may use.",

@@ -30,8 +30,9 @@ from crossover.platform.search.schedulers.halving import CohortHalving, Group
 
 __all__ = ["PatientHalving"]
 
-_SAME = 0.005
-"""Relative: seeds of one configuration differ by so much (0.01 to 0.02 nats), so whoever comes so near may be best."""
+_SAME = 0.02
+"""Relative: two seeds of one configuration differ by so much (0.01 to 0.02 nats each, so 0.03 to 0.06 between two at
+two standard deviations, of 2 to 4 nats): whoever comes so near may be best."""
 
 
 @dataclass(frozen=True)
