@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from s3_server import Store
+
+sys.path.append(str(Path(__file__).parent))  # with --import-mode=importlib a test's folder is no path
 
 # Tiny models run slower on several threads than on one, and far slower where somebody else uses the processors.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,3 +42,18 @@ def browser() -> str:
     if found is None:
         pytest.skip(f"needs a browser, one of: {', '.join(_BROWSERS)}")
     return found
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    """A real S3-protocol server on loopback, with credentials for it in the environment."""
+    pytest.importorskip("moto", reason="needs moto's S3 server")
+    from s3_server import Store
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("AWS_ACCESS_KEY_ID", "test")
+        patched.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patched.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        store = Store()
+        yield store
+        store.close()

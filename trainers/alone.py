@@ -148,6 +148,7 @@ class _ConsoleRun:
     directory: Path
     say: Callable[[str], None]
     until_tokens: int | None = None
+    published: None = None
     interrupted: bool = field(default=False)
 
     def evaluated(self, evaluation: Evaluation) -> None:

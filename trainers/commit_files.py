@@ -42,6 +42,7 @@ from crossover.trainers.errors import RecordError
 from crossover.trainers.record import Commit, RecordPaths, TrialRecord, evaluations_to_bytes
 from crossover.trainers.shards import SavedTensors, piece_of, write_pieces
 from crossover.trainers.snapshot import Snapshot
+from crossover.trainers.storage import PublishedRecord
 
 __all__ = ["CommitFiles", "array_bytes"]
 
@@ -61,6 +62,7 @@ class CommitFiles:
         rank: of this worker.
         world_size: how many write.
         attempt: a word for this run of several workers, so that what is left of an earlier one writes elsewhere.
+        published: where the record lies, if `paths` is a working copy; None: `paths` is the record.
         flushes: threads that flush many files at once; None flushes one after another.
         has_failed: set when this worker has failed, and does not wait long for the others.
     """
@@ -69,6 +71,7 @@ class CommitFiles:
     rank: int = 0
     world_size: int = 1
     attempt: str = ""
+    published: PublishedRecord | None = None
     flushes: Executor | None = None
     has_failed: threading.Event = field(default_factory=threading.Event)
     _last: Commit | None = None
@@ -145,6 +148,8 @@ class CommitFiles:
             raise
         self._last = commit
         self._prune()
+        if self.published is not None:
+            self.published.publish(self.paths)
 
     def _write_rows(self, place: Path, snapshot: Snapshot) -> dict[Path, Digest]:
         rows = place / "evaluations.arrow"

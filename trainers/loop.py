@@ -68,7 +68,7 @@ def train(config: TrialConfig, run: Run) -> LegEnd:
     """
     with open_world(config.execution.device) as world:
         setup = world.together(lambda: _checked_setup(config, world))
-        with open_record(run.directory, setup.facts(), world) as writer:
+        with open_record(run.directory, setup.facts(), world, run.published) as writer:
             if (end := world.from_main(writer.record.end() if world.is_main else None)) is not None:
                 return LegEnd("ended", end)
             writer.write_window_facts(window_facts(setup.validation), window_facts(setup.test))

@@ -15,7 +15,7 @@ from crossover.trainers.durable import TEMPORARY, remove_folder
 from crossover.trainers.errors import RecordError
 from crossover.trainers.record import Commit, RecordPaths, TrialRecord
 
-__all__ = ["Droppable", "checkpoint_bytes", "drop", "droppable", "folder_bytes", "leftovers"]
+__all__ = ["Droppable", "checkpoint_bytes", "drop", "droppable", "folder_bytes", "leftovers", "verified_commit"]
 
 Kind = Literal["training state", "best weights", "older checkpoint"]
 
@@ -69,7 +69,7 @@ def droppable(record: TrialRecord, *, keeps_best: bool) -> Iterator[Droppable]:
         elif (found := record.newest_commit()) is not None:
             yield from _found("training state", _unneeded(paths, found[0]))
         return
-    newest = next((commit for number in numbers if (commit := _verified(record, number)) is not None), None)
+    newest = next((commit for number in numbers if (commit := verified_commit(record, number)) is not None), None)
     if newest is not None:
         older = [paths.commit(n) for n in numbers if n < newest.number]
         yield from _found("older checkpoint", [*older, *_unneeded(paths, newest)])
@@ -99,8 +99,8 @@ def _unneeded(paths: RecordPaths, newest: Commit) -> list[Path]:
     return [path.parent for path in paths.best.glob("[0-9]*/*.safetensors") if path not in needed]
 
 
-def _verified(record: TrialRecord, number: int) -> Commit | None:
-    """A commit from which a trial can go on, every file of which is what it was."""
+def verified_commit(record: TrialRecord, number: int) -> Commit | None:
+    """Commit `number` if a trial can go on from it and every file of it is what it was; else None."""
     paths = record.paths
     try:
         commit, _ = record.read_commit(number)

@@ -37,6 +37,7 @@ from crossover.trainers.record_start import begin_record, find_begun, lock_recor
 from crossover.trainers.rows import Evaluation, TrialEnd, TrialFacts
 from crossover.trainers.shards import owned_pieces
 from crossover.trainers.snapshot import HostBuffers, Snapshot
+from crossover.trainers.storage import PublishedRecord
 from crossover.trainers.world import World
 
 __all__ = ["RecordWriter", "Restored", "open_record"]
@@ -58,16 +59,24 @@ class Restored:
 
 
 @contextmanager
-def open_record(path: Path, facts: TrialFacts, world: World = _ALONE) -> Iterator[RecordWriter]:
+def open_record(
+    path: Path, facts: TrialFacts, world: World = _ALONE, published: PublishedRecord | None = None
+) -> Iterator[RecordWriter]:
     """The record at `path`, for one writer at a time; starts it, or goes on with what is there.
 
     Leaving waits for the commit that is being written. All workers of `world` enter and leave together.
+
+    Args:
+        path: the trial's folder.
+        facts: of the trial.
+        world: the workers that write it together.
+        published: where the record lies of which `path` is a working copy, made anew here; None: it lies at `path`.
 
     Raises:
         RecordError: the folder cannot be written, belongs to another trial, or is being written by another process;
             when leaving, the last commit could not be written.
     """
-    writer = RecordWriter(RecordPaths(path), world, in_background=True)
+    writer = RecordWriter(RecordPaths(path), world, in_background=True, published=published)
     writer.open(facts)
     try:
         try:
@@ -88,11 +97,13 @@ class RecordWriter:
         paths: the trial's folder.
         world: the workers that write it together.
         in_background: commits return when the tensors are copied; False: when they are in place.
+        published: where the record lies, if `paths` is a working copy.
     """
 
     paths: RecordPaths
     world: World = _ALONE
     in_background: bool = False
+    published: PublishedRecord | None = None
     _files: CommitFiles = field(init=False)
     _buffers: HostBuffers = field(default_factory=HostBuffers)
     _best_buffers: HostBuffers = field(default_factory=HostBuffers)
@@ -105,7 +116,7 @@ class RecordWriter:
 
     def __post_init__(self) -> None:
         attempt = "" if self.world.size == 1 else self.world.from_main(os.urandom(4).hex())
-        self._files = CommitFiles(self.paths, self.world.rank, self.world.size, attempt)
+        self._files = CommitFiles(self.paths, self.world.rank, self.world.size, attempt, self.published)
 
     @property
     def record(self) -> TrialRecord:
@@ -136,7 +147,14 @@ class RecordWriter:
 
     def _open(self, facts: TrialFacts) -> None:
         self._lock = lock_record(self.paths)
+        if self.published is not None:
+            self.published.fetch(self.paths)
         begin_record(self.paths, facts)
+        self._publish()
+
+    def _publish(self) -> None:
+        if self.published is not None:
+            self.published.publish(self.paths)
 
     def close(self) -> None:
         """Waits for the last commit.
@@ -244,6 +262,7 @@ class RecordWriter:
             durable_file(self.paths.end, end.model_dump_json(indent=2).encode())
             for number in self.paths.commit_numbers()[1:]:
                 remove_folder(self.paths.commit(number))
+        self._publish()
 
     def _or_never_again(self, action: Callable[[], None]) -> None:
         """All workers do a part of a commit; once one has failed, rows may lack their windows: none may follow."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from crossover.trainers.rows import Evaluation, StopReason
+from crossover.trainers.storage import PublishedRecord
 
 __all__ = ["AloneRun", "Progress", "Run", "StopRequest"]
 
@@ -52,6 +53,10 @@ class Run(Protocol):
     def until_tokens(self) -> int | None:
         """Where this leg ends with a checkpoint though the trial does not; None: the trial's end."""
 
+    @property
+    def published(self) -> PublishedRecord | None:
+        """The record in an object store, of which `directory` is this machine's copy; None: that is the record."""
+
     def evaluated(self, evaluation: Evaluation) -> None:
         """An evaluation was made; it is committed within `checkpoint.min_interval_seconds`, and before the leg ends."""
 
@@ -65,6 +70,7 @@ class AloneRun:
 
     directory: Path
     until_tokens: int | None = None
+    published: PublishedRecord | None = None
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Nothing to do: the record has it."""

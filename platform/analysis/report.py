@@ -38,18 +38,23 @@ _GROUNDS = {"light": "#ffffff", "dark": "#12171e"}
 
 
 def write_report(study: str | Path | Findings) -> Path:
-    """Write `report.html` and the figures in a study's folder.
+    """Write `report.html` and the figures in a study's folder; of one in an object store also in this machine's copy.
+
+    Returns:
+        The page on this machine.
 
     Raises:
         CrossoverError: no study there, or the folder cannot be written.
     """
     findings = Findings.of(study)
-    path = findings.tables.path / "report.html"
+    place, path = findings.tables.place, findings.tables.path / "report.html"
     try:
-        write_figures(findings)
+        figures = write_figures(findings)
         path.write_text(render_report(findings), encoding="utf-8")
     except OSError as error:
         raise CrossoverError(f"cannot write {error.filename or path}: {error.strerror}") from None
+    for written in (*figures, path):
+        place.publish(written)
     return path
 
 

@@ -20,6 +20,7 @@ from crossover.platform.analysis.export import write_table
 from crossover.platform.analysis.status import Suggestion, suggestions
 from crossover.platform.execution.decisions import read_decisions
 from crossover.platform.execution.lock import lock_holder
+from crossover.platform.storage.views import StudyPlace
 from crossover.platform.study import FrozenStudy, Study, read_frozen
 from crossover.trainers.errors import CrossoverError, RecordError
 from crossover.trainers.record import TrialRecord, deciding, evaluations_of
@@ -64,13 +65,18 @@ class TrialFiles:
 class StudyTables:
     """A study and its two tables; `records` gives what tables do not hold, such as per-window losses."""
 
-    path: Path
+    place: StudyPlace
     study: Study
     trials: pa.Table
     evaluations: pa.Table
     records: dict[str, TrialRecord]
     frozen: FrozenStudy
     files: dict[str, TrialFiles]
+
+    @property
+    def path(self) -> Path:
+        """Its folder, or this machine's copy of it."""
+        return self.place.path
 
     def __repr__(self) -> str:
         counts = f"{self.trials.num_rows} trials, {self.evaluations.num_rows} evaluations"
@@ -81,12 +87,13 @@ def load_study(path: str | Path) -> StudyTables:
     """Read a study's folder into tables.
 
     Args:
-        path: the study's folder, such as runs/quickstart.
+        path: the study's folder, such as runs/quickstart, or its URI in an object store.
 
     Raises:
         StudyFolderError: no study's folder, no trial yet, or records of another version.
     """
-    folder = Path(path)
+    place = StudyPlace.of(path)
+    folder = place.path
     if not (folder / "study.yaml").is_file():
         raise StudyFolderError(
             f"{folder} is no study's folder: it has no study.yaml. Give the folder that `crossover run` made, "
@@ -99,7 +106,7 @@ def load_study(path: str | Path) -> StudyTables:
         raise StudyFolderError(f"the study in {folder} has no trial yet: start it with `crossover run`")
     metadata = {"schema_version": str(SCHEMA_VERSION), "study": study.name}
     return StudyTables(
-        path=folder,
+        place=place,
         study=study,
         frozen=frozen,
         trials=trials_table(list(files.values()), metadata, default_objective=_fixed_objective(study)),

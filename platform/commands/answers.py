@@ -63,7 +63,7 @@ def report(
 
     page = write_report(Findings(tables, found))
     print_answer(found)
-    typer.echo(f"\nreport: {page}")
+    typer.echo(f"\nreport: {tables.place.shown(page)}")
 
 
 @app.command(short_help="Write one figure of a study as SVG, PNG, PDF or HTML.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,10 @@ __all__ = ["Overrides", "StudyFolder", "command_group"]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
 ]
-StudyFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder, such as runs/quickstart.")]
+StudyFolder = Annotated[
+    str,
+    typer.Argument(metavar="DIR", help="A study's folder, such as runs/quickstart, or s3://bucket/runs/quickstart."),
+]
 
 
 def command_group(help_text: str | None = None) -> typer.Typer:

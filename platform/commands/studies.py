@@ -18,7 +18,9 @@ app = command_group()
 @app.command(short_help="Run a study, or resume it.")
 def run(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a built-in study.")],
-    storage: Annotated[Path | None, typer.Option(help="Folder of studies; the study gets a folder in it.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Folder of studies, or s3://bucket/folder; the study gets a folder in it.")
+    ] = None,
     overrides: Overrides = None,
     overlay: Annotated[
         str | None, typer.Option(help="Lay another document over the study: gpu, or a file. See `crossover studies`.")
@@ -36,9 +38,12 @@ def run(
 
     code = run_study(checked, storage=storage, dry_run=dry_run)
     if report and code == 0 and not dry_run:
-        from crossover.platform.analysis import write_report
+        from crossover.platform.analysis import load_study, write_report
+        from crossover.platform.analysis.figures import Findings
+        from crossover.trainers.storage import joined
 
-        typer.echo(f"report: {write_report((storage or Path(checked.storage)) / checked.name)}")
+        findings = Findings.of(load_study(joined(storage or checked.storage, checked.name)))
+        typer.echo(f"report: {findings.tables.place.shown(write_report(findings))}")
     raise typer.Exit(code)
 
 

@@ -19,6 +19,7 @@ from crossover.platform.execution.lock import StudyLock
 from crossover.platform.execution.view import StudyView
 from crossover.platform.study import read_frozen
 from crossover.platform.study.units import bytes_text
+from crossover.trainers.data.locations import is_uri
 from crossover.trainers.durable import remove_folder, writing
 from crossover.trainers.errors import CrossoverError
 from crossover.trainers.record import RecordPaths
@@ -60,7 +61,7 @@ class Cleaned:
         return json.dumps({"dry_run": self.dry_run, "removed": listed, "bytes": sum(size for *_, size in self.paths)})
 
 
-def clean_study(directory: Path, *, dry_run: bool = False) -> Cleaned:
+def clean_study(directory: str | Path, *, dry_run: bool = False) -> Cleaned:
     """Removes what a study needs no more.
 
     Args:
@@ -70,6 +71,9 @@ def clean_study(directory: Path, *, dry_run: bool = False) -> Cleaned:
     Raises:
         CrossoverError: it is no study's folder, a driver runs the study, or something cannot be removed.
     """
+    if is_uri(str(directory)):
+        raise CrossoverError(f"{directory} is in an object store: `crossover clean` works on folders")
+    directory = Path(directory)
     if not (directory / "study.yaml").is_file():
         raise CrossoverError(
             f"{directory} is no study's folder (there is no study.yaml in it): give the folder that `crossover run` "

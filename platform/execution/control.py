@@ -41,7 +41,7 @@ class ControlState:
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._heard: dict[str, float] = {}
         self._claims: dict[str, str] = {}
-        self._full_disk: str | None = None
+        self._trouble: str | None = None
 
     def poll(self, progress: Progress) -> StopRequest | None:
         """A trial tells where it is, and learns whether to stop. A request for itself goes before one for all."""
@@ -117,14 +117,14 @@ class ControlState:
         else:
             self._errors.setdefault(trial_id, error)
 
-    def disk_is_full(self, error: str) -> None:
-        """A leg could not write: every trial is asked to stop until there is room, since none could."""
-        self._full_disk = self._full_disk or error
+    def cannot_store(self, error: str) -> None:
+        """A leg could not write, or reach its record: every trial is asked to stop, since none can."""
+        self._trouble = self._trouble or error
         self.request_stop(None, "interrupted", error)
 
-    def full_disk(self) -> str | None:
-        """What the first leg said that could not write; None: there is room."""
-        return self._full_disk
+    def storage_trouble(self) -> str | None:
+        """What the first leg said that could not write; None: all can."""
+        return self._trouble
 
     def take_error(self, trial_id: str) -> str | None:
         """The error of the trial's last leg; None: it could not say."""

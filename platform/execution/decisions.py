@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -190,10 +190,20 @@ def _files(study_dir: Path) -> list[Path]:
     return sorted(_folder(study_dir).glob("[0-9][0-9][0-9][0-9].jsonl"))
 
 
-class DecisionLog:
-    """The file of one driver attempt, open for appending."""
+Publish = Callable[[int, bytes, bool], None]
+"""Takes up what was appended to the file of an attempt; True: it must be kept when this returns."""
 
-    def __init__(self, study_dir: Path) -> None:
+
+class DecisionLog:
+    """The file of one driver attempt, open for appending.
+
+    Args:
+        study_dir: the study's folder, or the driver's copy of one in an object store.
+        publish: puts into the store what was appended to the copy.
+    """
+
+    def __init__(self, study_dir: Path, publish: Publish | None = None) -> None:
+        self._publish = publish
         folder = _folder(study_dir)
         files = _files(study_dir)
         self.attempt = int(files[-1].stem) + 1 if files else 1
@@ -205,10 +215,10 @@ class DecisionLog:
             raise CrossoverError(f"the decisions cannot be written at {self.path}: {error.strerror}") from error
 
     def append(self, line: Decision) -> None:
-        """Writes one line, and waits until the disk has it unless it has no effect of its own.
+        """Writes one line, and waits until the disk, or the store, has it unless it has no effect of its own.
 
         Raises:
-            CrossoverError: the disk refuses it.
+            CrossoverError: the disk or the store refuses it.
         """
         content = line.model_dump_json().encode() + b"\n"
         size = os.fstat(self._descriptor).st_size
@@ -225,6 +235,8 @@ class DecisionLog:
                 f"{self.path} cannot be written: {error.strerror}. What was decided stands: {remedy} the same command "
                 "again"
             ) from error
+        if self._publish is not None:
+            self._publish(self.attempt, content, not isinstance(line, _WITHOUT_EFFECT))
 
     def close(self) -> None:
         """Flushes and closes the file."""
@@ -232,6 +244,8 @@ class DecisionLog:
             os.fsync(self._descriptor)
         finally:
             os.close(self._descriptor)
+        if self._publish is not None:
+            self._publish(self.attempt, b"", True)
 
 
 def is_superseded(study_dir: Path, attempt: int) -> bool:

@@ -60,7 +60,7 @@ class Interrupts:
 
 @dataclass
 class StudyDriver:
-    """What one attempt keeps in its hands."""
+    """What one attempt keeps in its hands; `check_driver` raises if another driver has taken over."""
 
     planner: Planner
     log: Callable[[Decision], None]
@@ -71,6 +71,7 @@ class StudyDriver:
     interrupts: Interrupts
     tracking: Tracking
     quota: CheckpointQuota | None = None
+    check_driver: Callable[[], None] = lambda: None
     stop_reason: StopReason | None = None
     _asked: float = field(default=0.0)
 
@@ -114,7 +115,7 @@ class StudyDriver:
         self.tracking.left(trial, leg.suggested.stratum_label)
         self._keep_budget()
         if status == "interrupted":
-            self._stop_if_the_disk_is_full()
+            self._stop_if_nothing_can_be_stored()
 
     def tick(self) -> None:
         """Looks at what comes without an event: interrupts, the clock, how far trials are."""
@@ -124,7 +125,7 @@ class StudyDriver:
             self._asked = time.monotonic()
             self._hear()
             self._keep_budget()
-            self._stop_if_the_disk_is_full()
+            self._stop_if_nothing_can_be_stored()
 
     def _hear(self) -> None:
         """Takes up how far running trials are, and what they have spent."""
@@ -143,8 +144,9 @@ class StudyDriver:
         self.view.stopping = evidence
         self.view.say(f"stopping: {evidence}")
 
-    def _stop_if_the_disk_is_full(self) -> None:
-        if self.stop_reason != "interrupted" and (error := ray.get(self.control.full_disk.remote())) is not None:
+    def _stop_if_nothing_can_be_stored(self) -> None:
+        self.check_driver()
+        if self.stop_reason != "interrupted" and (error := ray.get(self.control.storage_trouble.remote())) is not None:
             self.request_stop("interrupted", error)
 
     def _keep_budget(self) -> None:

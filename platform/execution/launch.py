@@ -10,6 +10,7 @@ import os
 import socket
 import uuid
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,7 @@ from crossover.platform.execution.decisions import (
 )
 from crossover.platform.execution.display import StudyDisplay
 from crossover.platform.execution.driver import Interrupts, StudyDriver, Ticker
-from crossover.platform.execution.leg import Train, TrialContext
-from crossover.platform.execution.lock import StudyLock
+from crossover.platform.execution.leg import RemoteLegs, Train, TrialContext
 from crossover.platform.execution.placement import leg_resources, num_slots, room_of_cluster
 from crossover.platform.execution.preflight import StudyFolder, check_data, check_machine, study_folder
 from crossover.platform.execution.ray_session import ray_session
@@ -53,6 +53,7 @@ from crossover.platform.study import Study
 from crossover.platform.study.model import ResourcesConfig, WorkerRange
 from crossover.trainers.data import Corpus, MixedCorpus
 from crossover.trainers.provenance import provenance
+from crossover.trainers.storage import storage_error_in
 
 __all__ = ["DONE", "INTERRUPTED", "NO_RESULT", "run_study"]
 
@@ -61,7 +62,7 @@ DONE, NO_RESULT, INTERRUPTED = 0, 3, 130
 
 def run_study(
     study: Study,
-    storage: Path | None = None,
+    storage: str | Path | None = None,
     dry_run: bool = False,
     console: Console | None = None,
     train: Train | None = None,
@@ -70,7 +71,7 @@ def run_study(
 
     Args:
         study: what to run.
-        storage: folder of studies; None: the one that the study names.
+        storage: folder of studies, or URI of one in an object store; None: the one that the study names.
         dry_run: print what would run and what it would cost, and start nothing.
         console: where to show it; None: the terminal.
         train: the training loop; None: `trainers.loop.train`. For tests.
@@ -92,7 +93,7 @@ def run_study(
     if not (ray.is_initialized() or os.environ.get("RAY_ADDRESS")):
         check_machine(study)
     folder = study_folder(study, storage)
-    with StudyLock(folder.path):
+    with folder.held():
         folder.check_same(study, corpus.content_hash)
         return _Attempt(study, folder, corpus, console, train).run()
 
@@ -110,7 +111,7 @@ class _Attempt:
         self._log: DecisionLog | None = None
         self._tracking: Tracking | None = None
         self._room, self._workers = Room(0), WorkerRange(min=1, max=1)  # until Ray says what there is
-        self._results = RecordResults(folder.path)
+        self._results = RecordResults(folder.path, folder.remote)
         self._view = StudyView.of(study)
         self._view.replay(decisions, folder.path, driver_alive=False)
         self._budget = budget_of(study, history)
@@ -131,6 +132,11 @@ class _Attempt:
         try:
             with interrupts.caught(), ray_session(dashboard=self._study.resources.uses_ray_train):
                 return self._run_on_ray(interrupts)
+        except Exception as error:
+            if (trouble := storage_error_in(error)) is None:
+                raise
+            self._say(f"study {self._study.name} is interrupted: {trouble}")
+            return INTERRUPTED
         except KeyboardInterrupt:
             self._say("stopped at once; trials go on from their newest checkpoints with the same command")
             return INTERRUPTED
@@ -143,7 +149,7 @@ class _Attempt:
         check_quota(self._study, self._planner.slots)
         self._budget.devices = self._workers.max * resources.devices_per_worker
         self._folder.freeze(self._study, self._corpus.content_hash)
-        with closing(DecisionLog(self._folder.path)) as log:
+        with closing(self._folder.open_log()) as log:
             self._log = log
             versions = provenance().packages
             log.append(
@@ -159,10 +165,14 @@ class _Attempt:
         driver = StudyDriver(
             self._planner, log.append, control, self._results, self._budget, self._view, interrupts, tracking, quota
         )
+        if (lease := self._folder.lease) is not None:
+            driver.check_driver = lease.check
         corpus = self._corpus.location
         context = TrialContext(
             self._study, self._folder.path, corpus, name, namespace, log.attempt, self._room, self._train
         )
+        if lease is not None:
+            context = replace(context, remote=RemoteLegs(lease.store.uri, lease.term))
         display = StudyDisplay(self._view, self._console)
         self._greet()
         self._view.begin_attempt()
@@ -192,14 +202,14 @@ class _Attempt:
             self._view.decided(line)
 
     def _nothing_to_do(self, why: str) -> int:
-        self._say(f"study {self._study.name} {why}: {self._folder.path}")
+        self._say(f"study {self._study.name} {why}: {self._folder.shown}")
         return self._exit_code()
 
     def _greet(self) -> None:
         verb = "goes on" if self._resumed else "starts"
         slots = self._planner.slots
         trials = f"{slots} trial{'s' * (slots != 1)} at once{_of_workers(self._workers, self._study.resources)}"
-        self._say(f"study {self._study.name} {verb} in {self._folder.path}, {trials}; Ctrl-C once interrupts it")
+        self._say(f"study {self._study.name} {verb} in {self._folder.shown}, {trials}; Ctrl-C once interrupts it")
 
     def _conclude(self, driver: StudyDriver, log: DecisionLog) -> int:
         if driver.stop_reason == "interrupted" and self._planner.has_work:
@@ -213,9 +223,9 @@ class _Attempt:
         log.append(StudyFinished(reason=reason))
         failed = sum(trial.state == "failed" for trial in self._view.trials)
         words = f"; {failed} of {len(self._view.trials)} trials failed" if failed else ""
-        self._say(f"study {self._study.name} is finished ({reason}){words}: {self._folder.path}")
+        self._say(f"study {self._study.name} is finished ({reason}){words}: {self._folder.shown}")
         if (code := self._exit_code()) == DONE:
-            self._say(f"its answer: crossover report {self._folder.path}")
+            self._say(f"its answer: crossover report {self._folder.shown}")
         return code
 
     def _exit_code(self) -> int:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossover.platform.execution.workers import Room, workers_of
+from crossover.platform.storage.lease import WriterCheck
+from crossover.platform.storage.remote_study import copy_folder
 from crossover.platform.study import Study
 from crossover.platform.study.model import WorkerRange
 from crossover.search_spaces import Stratum
 from crossover.trainers.config import TrialConfig
 from crossover.trainers.errors import CrossoverError
 from crossover.trainers.run import Run
+from crossover.trainers.storage import ObjectStore, PublishedRecord
 
 if TYPE_CHECKING:
     from crossover.trainers.loop import LegEnd
 
 __all__ = [
+    "RemoteLegs",
     "Train",
     "TrialContext",
     "last_row",
+    "leave_trial_dir",
     "leg_identity",
     "placement_group_prefix",
+    "published_record",
     "the_train",
     "trial_config",
     "trial_dir",
@@ -32,6 +39,28 @@ __all__ = [
 ]
 
 Train = Callable[[TrialConfig, Run], "LegEnd"]
+
+
+@dataclass(frozen=True)
+class RemoteLegs:
+    """Where legs of a study in an object store have their records.
+
+    Args:
+        uri: of the study's folder.
+        term: of the driver: legs of an older one may not write.
+    """
+
+    uri: str
+    term: int
+
+    def working_copy(self, trial_id: str) -> Path:
+        """This machine's folder for a record while its leg runs here."""
+        return copy_folder(self.uri, "legs") / trial_id
+
+    def record(self, trial_id: str) -> PublishedRecord:
+        """The record in the store."""
+        study = ObjectStore(self.uri)
+        return PublishedRecord(study.folder(f"trials/{trial_id}"), WriterCheck(study, self.term))
 
 
 @dataclass(frozen=True)
@@ -47,6 +76,7 @@ class TrialContext:
         attempt: number of the driver's attempt, from 1.
         room: what there is for the workers of one trial.
         train: the training loop; None: `trainers.loop.train`.
+        remote: where the study lies, if that is an object store, of which `study_dir` is the driver's copy.
     """
 
     study: Study
@@ -57,6 +87,7 @@ class TrialContext:
     attempt: int
     room: Room
     train: Train | None = None
+    remote: RemoteLegs | None = None
 
 
 def trial_config(context: TrialContext, leg: Mapping[str, Any]) -> TrialConfig:
@@ -99,8 +130,21 @@ def uses_ray_train(context: TrialContext, leg: Mapping[str, Any]) -> bool:
 
 
 def trial_dir(context: TrialContext, leg: Mapping[str, Any]) -> Path:
-    """The folder of a leg's trial."""
+    """The folder of a leg's trial, or this machine's working copy of it."""
+    if context.remote is not None:
+        return context.remote.working_copy(leg["trial_id"])
     return context.study_dir / "trials" / str(leg["trial_id"])
+
+
+def published_record(context: TrialContext, leg: Mapping[str, Any]) -> PublishedRecord | None:
+    """The record in the object store; None: `trial_dir` has it."""
+    return None if context.remote is None else context.remote.record(leg["trial_id"])
+
+
+def leave_trial_dir(context: TrialContext, leg: Mapping[str, Any]) -> None:
+    """Nothing stays on a machine of a record that lies in a store: the next leg may run anywhere."""
+    if context.remote is not None:
+        shutil.rmtree(trial_dir(context, leg), ignore_errors=True)
 
 
 def leg_identity(leg: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,9 +91,10 @@ def _taken(descriptor: int) -> bool:
 
 
 def _is_elsewhere(path: Path) -> bool:
-    """Whether the last driver ran on another machine, and did not say that it has ended."""
+    """Whether the last driver ran on another machine, or on a copy, and did not say that it has ended."""
     try:
-        return bool(json.loads(path.read_text())["host"] != socket.gethostname())
+        holder = json.loads(path.read_text())
+        return bool(holder["host"] != socket.gethostname() or "copy_at" in holder)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

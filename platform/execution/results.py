@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from crossover.platform.search.plan import Outcome
 from crossover.platform.search.schedulers import CurvePoint
+from crossover.platform.storage.remote_study import RemoteStudy
 from crossover.trainers.durable import durable_file, writing
 from crossover.trainers.overfitting import best_index
 from crossover.trainers.record import TrialRecord, deciding, decisions_of
@@ -24,9 +25,15 @@ _SPENT = ("tokens_seen", "train_flops", "eval_flops")
 
 @dataclass(frozen=True)
 class RecordResults:
-    """The trials' records of one study; what an ended trial's says is read once."""
+    """The trials' records of one study; what an ended trial's says is read once.
+
+    Args:
+        study_dir: its folder, or the driver's copy of one in an object store.
+        remote: where the study lies, if `study_dir` is a copy.
+    """
 
     study_dir: Path
+    remote: RemoteStudy | None = None
     _ended: dict[str, Outcome] = field(default_factory=dict)
 
     def record(self, trial_id: str) -> TrialRecord:
@@ -34,9 +41,15 @@ class RecordResults:
         return TrialRecord(self.study_dir / "trials" / trial_id)
 
     def outcome(self, trial_id: str) -> Outcome:
-        """What its record says now. A loss that is not finite is no value."""
+        """What its record says now. A loss that is not finite is no value.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
         if (known := self._ended.get(trial_id)) is not None:
             return known
+        if self.remote is not None:
+            self.remote.fetch_trial(trial_id)
         record = self.record(trial_id)
         rows, end = record.rows(), record.end()
         found = _outcome(*([()] * 5 if rows is None else _columns(deciding(rows))))
@@ -52,6 +65,8 @@ class RecordResults:
         end = TrialEnd(stop_reason=reason, stop_evidence=evidence, **_so_far(record.evaluations()))
         with writing(record.paths.end):
             durable_file(record.paths.end, end.model_dump_json(indent=2).encode())
+        if self.remote is not None:
+            self.remote.publish([f"trials/{trial_id}/{record.paths.end.name}"])
 
 
 def _columns(rows: pa.RecordBatch) -> tuple[list[Any], ...]:

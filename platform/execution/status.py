@@ -13,6 +13,7 @@ from crossover.platform.execution.display import duration, render
 from crossover.platform.execution.lock import lock_holder
 from crossover.platform.execution.view import StudyView, TrialView
 from crossover.platform.search.budget import attempt_seconds
+from crossover.platform.storage.views import StudyPlace
 from crossover.platform.study import read_frozen
 from crossover.trainers.errors import CrossoverError
 
@@ -23,17 +24,18 @@ _WIDTH_FOR_REASONS = 118
 _WIDTH_FOR_IDS = 136
 
 
-def study_status(directory: Path, width: int = _FILE_WIDTH) -> RenderableType:
+def study_status(directory: str | Path, width: int = _FILE_WIDTH) -> RenderableType:
     """The study's strata, trials and driver, to be printed.
 
     Args:
-        directory: the study's folder.
+        directory: the study's folder, or its URI in an object store.
         width: columns there are. Where they are few, a trial's reason is one word, and its id is left out (`crossover
             results` has it).
 
     Raises:
         CrossoverError: the folder holds no study.
     """
+    directory = StudyPlace.of(directory).path
     if not (directory / "study.yaml").is_file():
         raise CrossoverError(
             f"{directory} is no study's folder (there is no study.yaml in it): give the folder that `crossover run` "
@@ -85,9 +87,9 @@ def _driver(view: StudyView, holder: str | None) -> str:
     return "not running: the same `crossover run` goes on with it"
 
 
-def print_status(directory: Path, console: Console | None = None) -> None:
+def print_status(directory: str | Path, console: Console | None = None) -> None:
     """Prints `study_status`; in a file or a pipe lines are as long as they need to be."""
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, _FILE_WIDTH)
-    console.print(study_status(Path(directory), console.width))
+    console.print(study_status(directory, console.width))

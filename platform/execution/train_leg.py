@@ -25,6 +25,7 @@ from crossover.platform.execution.leg import (
     last_row,
     leg_identity,
     placement_group_prefix,
+    published_record,
     the_train,
     trial_config,
     trial_dir,
@@ -46,10 +47,10 @@ from crossover.platform.execution.ray_private import (
 from crossover.platform.execution.ray_session import environment
 from crossover.platform.execution.workers import worker_counts
 from crossover.platform.study.model import WorkerRange
-from crossover.trainers.durable import is_disk_full
 from crossover.trainers.loop import LegEnd
 from crossover.trainers.rows import Evaluation
 from crossover.trainers.run import Progress, StopRequest
+from crossover.trainers.storage import PublishedRecord, is_storage_trouble
 
 __all__ = ["TrainWorkerRun", "WorkerLost", "run_in_ray_train"]
 
@@ -71,6 +72,7 @@ class TrainWorkerRun:
     trial_id: str
     is_main: bool
     fence: Callable[[], None]
+    published: PublishedRecord | None = None
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Hands a row over; when this returns, the control actor has it."""
@@ -193,12 +195,19 @@ def _work(context: TrialContext, leg: Mapping[str, Any]) -> LegEnd:
     """On each worker."""
     control = ray.get_actor(context.control, context.namespace)
     is_main = _train.get_context().get_world_rank() == 0
-    fence = fence_of(context.study_dir, context.attempt)
-    run = TrainWorkerRun(trial_dir(context, leg), leg["until_tokens"], control, leg["trial_id"], is_main, fence)
+    run = TrainWorkerRun(
+        directory=trial_dir(context, leg),
+        until_tokens=leg["until_tokens"],
+        control=control,
+        trial_id=leg["trial_id"],
+        is_main=is_main,
+        fence=fence_of(context.study_dir, context.attempt),
+        published=published_record(context, leg),
+    )
     try:
         return the_train(context)(trial_config(context, leg), run)
     except Exception as error:
-        if is_disk_full(error):
-            ray.get(control.disk_is_full.remote(str(error)))
+        if is_storage_trouble(error):
+            ray.get(control.cannot_store.remote(str(error)))
         ray.get(control.worker_failed.remote(leg["trial_id"], f"{type(error).__name__}: {error}"))
         raise

@@ -18,16 +18,18 @@ from crossover.platform.execution.fence import fence_of, outlast_orphans
 from crossover.platform.execution.leg import (
     TrialContext,
     last_row,
+    leave_trial_dir,
     leg_identity,
+    published_record,
     the_train,
     trial_config,
     trial_dir,
     trial_workers,
     uses_ray_train,
 )
-from crossover.trainers.durable import is_disk_full
 from crossover.trainers.rows import Evaluation
 from crossover.trainers.run import Progress, StopRequest
+from crossover.trainers.storage import PublishedRecord, is_storage_trouble
 
 __all__ = ["LegFailed", "TuneRun", "make_trainable"]
 
@@ -45,6 +47,7 @@ class TuneRun:
     identity: Mapping[str, Any]
     control: Any
     fence: Callable[[], None]
+    published: PublishedRecord | None = None
     last_row: dict[str, Any] = field(default_factory=dict)
 
     def evaluated(self, evaluation: Evaluation) -> None:
@@ -72,11 +75,9 @@ def make_trainable(context: TrialContext) -> Callable[[dict[str, Any]], dict[str
             control.heard.remote(config["trial_id"])
             report = _leg(context, config)(context, config, control)
         except Exception as error:
-            if is_disk_full(error):
-                ray.get(control.disk_is_full.remote(str(error)))
-            if (
-                ray.get(control.full_disk.remote()) is not None
-            ):  # no fault of the trial, which goes on once there is room
+            if is_storage_trouble(error):
+                ray.get(control.cannot_store.remote(str(error)))
+            if ray.get(control.storage_trouble.remote()) is not None:  # no fault of the trial, which goes on after it
                 ray.get(control.leg_over.remote(config["trial_id"]))
                 return {**leg_identity(config), "leg_status": "interrupted"}
             ray.get(control.leg_over.remote(config["trial_id"], f"{type(error).__name__}: {error}"))
@@ -101,7 +102,10 @@ def _leg(
 
 def _run_here(context: TrialContext, leg: Mapping[str, Any], control: Any) -> dict[str, Any]:
     trial_workers(context, leg)  # refuses a trial that fits nowhere
-    fence = fence_of(context.study_dir, context.attempt)
-    run = TuneRun(trial_dir(context, leg), leg["until_tokens"], leg_identity(leg), control, fence)
-    end = the_train(context)(trial_config(context, leg), run)
+    fence, published = fence_of(context.study_dir, context.attempt), published_record(context, leg)
+    run = TuneRun(trial_dir(context, leg), leg["until_tokens"], leg_identity(leg), control, fence, published)
+    try:
+        end = the_train(context)(trial_config(context, leg), run)
+    finally:
+        leave_trial_dir(context, leg)
     return last_row(leg, run.last_row, end)

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from crossover.platform.execution.decisions import Suggested, read_decisions
 from crossover.platform.search.searchers import Known
+from crossover.platform.storage.views import StudyPlace
 from crossover.platform.study import FrozenStudy, Study, StudyError, read_frozen
 from crossover.search_spaces import Stratum, same
 from crossover.trainers.durable import durable_file, writing
@@ -68,16 +69,17 @@ def warm_start_of(study: Study, data_hash: str, study_dir: Path | None = None) -
     kept = None if study_dir is None else study_dir / _FILE
     if kept is not None and kept.exists():
         return _ADAPTER.validate_json(kept.read_bytes())
-    warm_start = _read(study, data_hash, Path(study.search.warm_start))
+    warm_start = _read(study, data_hash, study.search.warm_start)
     if kept is not None:
         with writing(kept):
             durable_file(kept, _ADAPTER.dump_json(warm_start, indent=2))
     return warm_start
 
 
-def _read(study: Study, data_hash: str, folder: Path) -> WarmStart:
+def _read(study: Study, data_hash: str, source: str) -> WarmStart:
+    folder = StudyPlace.of(source).path
     earlier = read_frozen(folder)
-    what = f"search.warm_start = {folder}"
+    what = f"search.warm_start = {source}"
     if different := list(_differences(study, data_hash, earlier)):
         raise StudyError(what, [f"{item}: trials of the two cannot be compared" for item in different])
     labels = _matching(study, earlier.study)
@@ -89,7 +91,7 @@ def _read(study: Study, data_hash: str, folder: Path) -> WarmStart:
             f"it has no finished trial in a stratum of this study ({', '.join(s.label for s in study.strata()[:4])}): "
             "name another study, or remove it",
         )
-    return WarmStart(str(folder), known)
+    return WarmStart(source, known)
 
 
 def _differences(study: Study, data_hash: str, earlier: FrozenStudy) -> Iterator[str]:

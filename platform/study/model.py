@@ -27,6 +27,7 @@ from crossover.platform.study.resources import ResourcesConfig, WorkerRange
 from crossover.platform.study.units import BYTES_PATTERN, COUNT_PATTERN, parse_bytes, parse_count
 from crossover.search_spaces import Axis, Scalar, Space, Stratum
 from crossover.trainers.config import DataConfig, StoppingConfig, TrialConfig, config_from_dotted
+from crossover.trainers.storage import storage_mistake
 
 __all__ = [
     "BudgetConfig",
@@ -48,8 +49,8 @@ def _plain(value: Any) -> Any:
 
 
 def _folder(value: str) -> str:
-    if "://" in value:
-        raise ValueError(f"{value!r} is no local folder: object stores come later")
+    if (mistake := storage_mistake(value)) is not None:
+        raise ValueError(mistake)
     if not value.strip() or "\0" in value:
         raise ValueError(f"{value!r} is no folder: name one, such as ./runs")
     return value
@@ -266,7 +267,9 @@ class Study(_Section):
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: Annotated[str, AfterValidator(_folder)] = Field(
-        default="./runs", description="Folder in which the study makes its own, <storage>/<name>."
+        default="./runs",
+        description="Folder in which the study makes its own, <storage>/<name>: a path, or in an "
+        "object store s3://bucket/folder?region=... or gs://bucket/folder, with credentials from the environment.",
     )
 
     @field_validator("axes", mode="before")

@@ -10,6 +10,7 @@ from pathlib import Path
 from crossover.trainers.config import TrialConfig, config_from_dotted
 from crossover.trainers.rows import Evaluation
 from crossover.trainers.run import Progress, StopRequest
+from crossover.trainers.storage import PublishedRecord
 
 OF_THE_CLOCK = {"wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
 
@@ -54,6 +55,7 @@ class ScriptedRun:
 
     directory: Path
     until_tokens: int | None = None
+    published: PublishedRecord | None = None
     answer: Callable[[Progress], StopRequest | None] = lambda progress: None
     evaluations: list[Evaluation] = field(default_factory=list)
     asked: list[Progress] = field(default_factory=list)

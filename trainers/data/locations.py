@@ -21,7 +21,16 @@ from pyarrow import fs as pa_fs
 from crossover.trainers.data.sources import UnfinishedError, find_files, is_skipped
 from crossover.trainers.errors import CorpusError
 
-__all__ = ["InputFile", "filesystem_of", "is_uri", "list_inputs", "local_input", "open_input", "retried"]
+__all__ = [
+    "InputFile",
+    "filesystem_of",
+    "forget_filesystems",
+    "is_uri",
+    "list_inputs",
+    "local_input",
+    "open_input",
+    "retried",
+]
 
 _ATTEMPTS = 7
 _FIRST_PAUSE_SECONDS = 0.1  # doubled each time: 6 s in all, beside what the store's own client tries
@@ -124,6 +133,11 @@ def _as_regex(parts: Sequence[str]) -> re.Pattern[str]:
 @lru_cache(maxsize=64)
 def _filesystem(root: str) -> pa_fs.FileSystem:
     return pa_fs.FileSystem.from_uri(root)[0]
+
+
+def forget_filesystems() -> None:
+    """Clients are made anew from here on, so that credentials that were renewed meanwhile are read."""
+    _filesystem.cache_clear()
 
 
 def filesystem_of(uri: str) -> tuple[pa_fs.FileSystem, str]:

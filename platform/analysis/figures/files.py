@@ -40,9 +40,11 @@ def write_figure(name: str, study: str | Path | StudyTables | Findings, output: 
     try:
         if output is None:
             path.parent.mkdir(exist_ok=True)
-        return _write(figure, findings, path)
+        written = _write(figure, findings, path)
     except OSError as error:
         raise FigureError(f"cannot write {path}: {error.strerror}; name a file in a folder that exists") from None
+    findings.tables.place.publish(written)
+    return written
 
 
 def write_figures(study: str | Path | StudyTables | Findings) -> list[Path]:

@@ -92,7 +92,7 @@ class Meddler:
     """
 
     def __init__(self, run: Any, marker: Path, after: int, act: Callable[[], None]) -> None:
-        self.directory, self.until_tokens = run.directory, run.until_tokens
+        self.directory, self.until_tokens, self.published = run.directory, run.until_tokens, run.published
         self.run, self.marker, self.after, self.act = run, marker, after, act
 
     def evaluated(self, evaluation: Evaluation) -> None:

@@ -138,6 +138,7 @@ def test_worker_that_is_killed_goes_on_from_its_checkpoint(tiny_study: MakeStudy
     class KilledOnce:
         def __init__(self, run: Run) -> None:
             self.directory, self.until_tokens, self.should_stop = run.directory, run.until_tokens, run.should_stop
+            self.published = run.published
             self.run = run
 
         def evaluated(self, evaluation: Any) -> None:
@@ -176,6 +177,7 @@ def test_spent_budget_ends_what_runs_and_starts_nothing_new(tiny_study: MakeStud
 
         def __init__(self, run: Run) -> None:
             self.directory, self.until_tokens, self.evaluated = run.directory, run.until_tokens, run.evaluated
+            self.published = run.published
             self.run = run
 
         def should_stop(self, progress: Progress) -> StopRequest | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,68 +11,16 @@ import numpy as np
 import pyarrow.fs as pa_fs
 import pytest
 from corpora import contents, prepared, sentences
+from s3_server import Store
 
 from crossover.trainers.data import Corpus, TrainingSubset, locations, open_corpus
 from crossover.trainers.data.corpus import vocabulary_of
 from crossover.trainers.errors import CorpusError
 
-pytest.importorskip("moto", reason="needs moto's S3 server")
-
-
-class Store:
-    """moto's server behind a gate that answers some requests itself."""
-
-    def __init__(self) -> None:
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-        from werkzeug.serving import make_server
-
-        self._app = DomainDispatcherApplication(create_backend_app)
-        self.requests: list[str] = []
-        self.gate: Callable[[int, dict[str, Any]], str | None] = lambda number, environ: None
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
-        self.thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self.thread.start()
-        place = f"127.0.0.1:{self._server.server_port}"
-        self.query = f"endpoint_override={place}&scheme=http&region=us-east-1&allow_bucket_creation=true"
-
-    def uri(self, path: str) -> str:
-        return f"s3://{path}?{self.query}"
-
-    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
-        self.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
-        match self.gate(len(self.requests), environ):
-            case "throttle":
-                start("503 Slow Down", [("Content-Type", "application/xml")])
-                return [b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"]
-            case "drop":
-                environ["werkzeug.socket"].close()
-                return []
-            case "cut":  # half of what was promised
-                body = b"".join(self._app(environ, lambda *given: None))
-                start("206 Partial Content", [("Content-Length", str(len(body)))])
-                return iter([body[: len(body) // 2]])
-        return self._app(environ, start)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self.thread.join()
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[Store]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("AWS_ACCESS_KEY_ID", "test")
-        patched.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patched.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        store = Store()
-        yield store
-        store.close()
-
 
 @pytest.fixture(autouse=True)
-def open_gate(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.gate = lambda number, environ: None
-    store.requests.clear()
+def quick_tries(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.open()
     monkeypatch.setattr(locations, "_FIRST_PAUSE_SECONDS", 0.01)
 
 
@@ -86,7 +32,6 @@ def here(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "a.jsonl").write_text("\n".join(lines))
     prepared(folder / "a.jsonl", folder / "corpus", tokenizer="bpe:300", quality="compression")
     system, _ = pa_fs.FileSystem.from_uri(store.uri("bucket"))
-    system.create_dir("bucket")
     pa_fs.copy_files(str(folder), "bucket/data", destination_filesystem=system)
     return folder
 

@@ -1,0 +1,85 @@
+"""What reads a study reads a folder: the study's own, or this machine's copy of one in an object store."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossover.platform.storage.remote_study import RemoteStudy, copy_folder
+from crossover.trainers.data.locations import is_uri
+from crossover.trainers.durable import writing
+from crossover.trainers.errors import CrossoverError
+from crossover.trainers.storage import storage_mistake
+
+__all__ = ["StudyPlace"]
+
+
+@dataclass(frozen=True)
+class StudyPlace:
+    """Where a study is read.
+
+    Args:
+        path: its folder, or a copy of it without checkpoints.
+        remote: where the study lies, if `path` is a copy.
+    """
+
+    path: Path
+    remote: RemoteStudy | None = None
+
+    @classmethod
+    def of(cls, source: str | Path) -> StudyPlace:
+        """A folder as it is, or a copy of a study in an object store that is up to date.
+
+        Raises:
+            CrossoverError: there is no study at that URI, or the store cannot be read.
+        """
+        if not is_uri(str(source)):
+            return cls(Path(source))
+        uri = str(source)
+        if (mistake := storage_mistake(uri)) is not None:
+            raise CrossoverError(mistake)
+        path = copy_folder(uri, "view")
+        place = cls(path, RemoteStudy(uri, path, with_windows=True))
+        place.update()
+        if not (path / "study.yaml").is_file():
+            raise CrossoverError(
+                f"{uri} is no study's folder: it has no study.yaml. Give <storage>/<name of the study>, as `crossover "
+                "run` printed it"
+            )
+        return place
+
+    def update(self) -> None:
+        """Brings a copy up to date.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        if self.remote is not None:
+            with _alone(self.path):
+                self.remote.fetch()
+                self.remote.fetch_holder()
+
+    def shown(self, path: Path) -> str:
+        """A file as a user names it."""
+        if self.remote is None or not path.is_relative_to(self.path):
+            return str(path)
+        return self.remote.store.folder(path.relative_to(self.path).as_posix()).uri
+
+    def publish(self, path: Path) -> None:
+        """Puts a file that was written into the copy where the study lies; elsewhere there is nothing to do."""
+        if self.remote is not None and path.is_relative_to(self.path):
+            self.remote.publish([path.relative_to(self.path).as_posix()])
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Readers on one machine share a copy, which one of them at a time brings up to date."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
