@@ -15,7 +15,7 @@ from crossover.trainers.durable import TEMPORARY, remove_folder
 from crossover.trainers.errors import RecordError
 from crossover.trainers.record import Commit, RecordPaths, TrialRecord
 
-__all__ = ["Droppable", "checkpoint_bytes", "drop", "droppable", "folder_bytes", "leftovers", "verified_commit"]
+__all__ = ["Droppable", "Kind", "checkpoint_bytes", "drop", "droppable", "folder_bytes", "leftovers", "verified_commit"]
 
 Kind = Literal["training state", "best weights", "older checkpoint"]
 

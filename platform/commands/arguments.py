@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["Overrides", "StudyFolder", "command_group"]
+__all__ = ["Overrides", "StudyFolder", "command_group", "study_or_file", "trial_folder"]
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
@@ -15,6 +16,24 @@ StudyFolder = Annotated[
     str,
     typer.Argument(metavar="DIR", help="A study's folder, such as runs/quickstart, or s3://bucket/runs/quickstart."),
 ]
+
+
+def study_or_file(text: str) -> Path:
+    """A path as it is; the URI of a study as this machine's copy of it."""
+    if "://" not in text:
+        return Path(text)
+    from crossover.platform.storage.views import local_study
+
+    return local_study(text)
+
+
+def trial_folder(text: str) -> Path:
+    """A path as it is; the URI of a trial as this machine's copy of its record."""
+    if "://" not in text:
+        return Path(text)
+    from crossover.platform.storage.views import local_trial
+
+    return local_trial(text)
 
 
 def command_group(help_text: str | None = None) -> typer.Typer:

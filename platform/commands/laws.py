@@ -7,14 +7,19 @@ from typing import Annotated
 
 import typer
 
-from crossover.platform.commands.arguments import command_group
+from crossover.platform.commands.arguments import command_group, study_or_file
 
 __all__ = ["app"]
 
 app = command_group()
 
 LossSource = Annotated[
-    Path, typer.Argument(metavar="TABLE", help="CSV or Parquet with columns N, D, U, loss, family, run; or a study.")
+    Path,
+    typer.Argument(
+        metavar="TABLE",
+        parser=study_or_file,
+        help="CSV or Parquet with columns N, D, U, loss, family, run; or a study.",
+    ),
 ]
 Columns = Annotated[
     str | None, typer.Option(metavar="N=NAME,...", help="The table's own names of N, D, U, loss, family, run, epochs.")
@@ -132,7 +137,9 @@ def plan(
 
     unique = None if unique_tokens is None else parse_amount(unique_tokens, "--unique-tokens")
     budget = flops_of(flops, hours, devices, device_flops)
-    found = make_plan(sources or (), unique, budget, num_draws=draws, seed=seed)
+    found = make_plan(
+        [str(study_or_file(source)) for source in sources or ()], unique, budget, num_draws=draws, seed=seed
+    )
     if as_json:
         typer.echo(found.to_json())
     else:

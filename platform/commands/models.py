@@ -8,14 +8,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from crossover.platform.commands.arguments import command_group
+from crossover.platform.commands.arguments import command_group, trial_folder
 
 __all__ = ["app"]
 
 app = command_group()
 
 Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT", help="A trial's folder, or that of a run of crossover train.")
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        parser=trial_folder,
+        help="A trial's folder (also in an object store), or that of a run of crossover train.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -40,7 +45,10 @@ def evaluate(
 @app.command(short_help="Several trials scored as one.")
 def ensemble(
     checkpoints: Annotated[
-        list[Path], typer.Argument(metavar="CHECKPOINT...", help="Folders of two trials or more, of the same data.")
+        list[Path],
+        typer.Argument(
+            metavar="CHECKPOINT...", parser=trial_folder, help="Folders of two trials or more, of the same data."
+        ),
     ],
     split: Annotated[Literal["validation", "test"], typer.Option(help="Held-out text to score.")] = "test",
     as_json: AsJson = False,
@@ -61,7 +69,10 @@ class Order(StrEnum):
 @app.command(short_help="Generate text with trained models.")
 def sample(
     checkpoints: Annotated[
-        list[Path], typer.Argument(metavar="CHECKPOINT...", help="Folders of trials or runs; several are compared.")
+        list[Path],
+        typer.Argument(
+            metavar="CHECKPOINT...", parser=trial_folder, help="Folders of trials or runs; several are compared."
+        ),
     ],
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "",
     samples: Annotated[int, typer.Option(min=1, help="Texts of each model.")] = 1,

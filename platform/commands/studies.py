@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crossover.platform.commands.arguments import Overrides, StudyFolder, command_group
+from crossover.platform.commands.arguments import Overrides, StudyFolder, command_group, study_or_file
 from crossover.trainers.errors import ConfigError
 
 __all__ = ["app"]
@@ -71,7 +71,13 @@ def simulate(
     from crossover.platform.study import read_study
 
     print_simulation(
-        read_study(study, overrides or ()), curves, seeds, against or (), slots, flops_per_second, as_json=as_json
+        read_study(study, overrides or ()),
+        str(study_or_file(curves)),
+        seeds,
+        against or (),
+        slots,
+        flops_per_second,
+        as_json=as_json,
     )
 
 
@@ -81,7 +87,7 @@ def train(
         Path | None, typer.Argument(metavar="CONFIG", help="YAML file of one training run.", show_default=False)
     ] = None,
     recommended: Annotated[
-        Path | None, typer.Option(metavar="STUDY", help="Train what a study recommends (crossover plan STUDY) instead.")
+        str | None, typer.Option(metavar="STUDY", help="Train what a study recommends (crossover plan STUDY) instead.")
     ] = None,
     output: Annotated[
         Path | None,

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from crossover.platform.execution.view import StudyView, TrialView
 from crossover.platform.search.study_plan import cohort_sizes, scheduler_of
+from crossover.platform.storage.space import Space
 from crossover.platform.study import Study
 from crossover.platform.study.constraints import CheckpointSize, checkpoint_size
 from crossover.platform.study.units import bytes_text
 from crossover.search_spaces import corners
 from crossover.trainers.errors import CrossoverError
-from crossover.trainers.record import TrialRecord
-from crossover.trainers.record_space import Droppable, checkpoint_bytes, drop, droppable
+from crossover.trainers.record_space import Droppable
 
 __all__ = ["CheckpointQuota", "best_trials", "check_quota", "largest_checkpoint", "needed_bytes"]
 
@@ -88,12 +87,12 @@ class CheckpointQuota:
 
     Args:
         study: the study.
-        study_dir: its folder.
+        space: where its records lie.
         view: of its trials.
     """
 
     study: Study
-    study_dir: Path
+    space: Space
     view: StudyView
     _bytes: dict[str, int] = field(default_factory=dict)
     _running_bytes: int = 0
@@ -128,11 +127,8 @@ class CheckpointQuota:
 
     def _size(self, trial: TrialView) -> int:
         if trial.trial_id not in self._bytes:
-            self._bytes[trial.trial_id] = checkpoint_bytes(self._record(trial.trial_id))
+            self._bytes[trial.trial_id] = self.space.checkpoint_bytes(trial.trial_id)
         return self._bytes[trial.trial_id]
-
-    def _record(self, trial_id: str) -> TrialRecord:
-        return TrialRecord(self.study_dir / "trials" / trial_id)
 
     def _drop(self, waiting: list[TrialView], wanted: int) -> int:
         """The cheapest first, until enough was dropped; the bytes that this gave."""
@@ -141,21 +137,17 @@ class CheckpointQuota:
             (_ORDER[one.kind], -(trial.best or 0.0), trial.trial_id, one)
             for trial in waiting
             if self._size(trial)
-            for one in droppable(self._record(trial.trial_id), keeps_best=trial.trial_id in kept)
+            for one in self.space.droppable(trial.trial_id, keeps_best=trial.trial_id in kept)
         ]
         for _, _, trial_id, one in sorted(found, key=lambda entry: entry[:3]):
             if freed >= wanted:
                 break
-            freed += drop(one)
+            freed += self.space.drop(one)
             self.changed(trial_id)
         return freed
 
 
-def droppable_of_study(view: StudyView, study_dir: Path) -> list[Droppable]:
+def droppable_of_study(view: StudyView, space: Space) -> list[Droppable]:
     """What of the checkpoints of a study that does not run can go."""
     kept = best_trials(view)
-    return [
-        one
-        for trial in view.trials
-        for one in droppable(TrialRecord(study_dir / "trials" / trial.trial_id), keeps_best=trial.trial_id in kept)
-    ]
+    return [one for trial in view.trials for one in space.droppable(trial.trial_id, keeps_best=trial.trial_id in kept)]

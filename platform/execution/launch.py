@@ -36,10 +36,11 @@ from crossover.platform.execution.display import StudyDisplay
 from crossover.platform.execution.driver import Interrupts, StudyDriver, Ticker
 from crossover.platform.execution.leg import RemoteLegs, Train, TrialContext
 from crossover.platform.execution.placement import leg_resources, num_slots, room_of_cluster
-from crossover.platform.execution.preflight import StudyFolder, check_data, check_machine, study_folder
+from crossover.platform.execution.preflight import check_data, check_machine
 from crossover.platform.execution.ray_session import ray_session
 from crossover.platform.execution.reaper import Reaper
 from crossover.platform.execution.results import RecordResults
+from crossover.platform.execution.study_folder import StudyFolder, study_folder
 from crossover.platform.execution.study_workers import workers_of_study
 from crossover.platform.execution.tracking import Tracking, check_tracking, open_tracking
 from crossover.platform.execution.trial import make_trainable
@@ -147,6 +148,7 @@ class _Attempt:
         self._workers = workers_of_study(self._study, self._room)
         self._planner.slots = num_slots(resources, self._workers, self._room)
         check_quota(self._study, self._planner.slots)
+        self._folder.check_reach()
         self._budget.devices = self._workers.max * resources.devices_per_worker
         self._folder.freeze(self._study, self._corpus.content_hash)
         with closing(self._folder.open_log()) as log:
@@ -160,7 +162,7 @@ class _Attempt:
     def _run_logged(self, log: DecisionLog, interrupts: Interrupts) -> int:
         name, namespace = f"crossover-control-{uuid.uuid4().hex}", "crossover"
         control = start_control(name, namespace, self._budget)
-        quota = CheckpointQuota(self._study, self._folder.path, self._view)
+        quota = CheckpointQuota(self._study, self._folder.space, self._view)
         tracking = self._tracking = open_tracking(self._study, self._folder.path, self._results, self._say)
         driver = StudyDriver(
             self._planner, log.append, control, self._results, self._budget, self._view, interrupts, tracking, quota

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from crossover.platform.storage.remote_study import RemoteStudy, copy_folder
 from crossover.trainers.data.locations import is_uri
-from crossover.trainers.durable import writing
+from crossover.trainers.durable import remove_folder, writing
 from crossover.trainers.errors import CrossoverError
-from crossover.trainers.storage import storage_mistake
+from crossover.trainers.storage import ObjectStore, storage_mistake
 
-__all__ = ["StudyPlace"]
+__all__ = ["StudyPlace", "local_study", "local_trial"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,38 @@ class StudyPlace:
         """Puts a file that was written into the copy where the study lies; elsewhere there is nothing to do."""
         if self.remote is not None and path.is_relative_to(self.path):
             self.remote.publish([path.relative_to(self.path).as_posix()])
+
+
+def local_study(source: str) -> Path:
+    """A file or folder as it is; a URI as this machine's copy of the study there, without checkpoints.
+
+    Raises:
+        CrossoverError: there is no study at that URI, or the store cannot be read.
+    """
+    return StudyPlace.of(source).path
+
+
+def local_trial(source: str) -> Path:
+    """A folder as it is; a URI as this machine's copy of the trial's record there, with its best weights.
+
+    Raises:
+        CrossoverError: there is no trial at that URI, or the store cannot be read.
+    """
+    if not is_uri(source):
+        return Path(source)
+    if (mistake := storage_mistake(source)) is not None:
+        raise CrossoverError(mistake)
+    store, folder = ObjectStore(source), copy_folder(source, "model")
+    there = store.list()
+    if "trial.json" not in there:
+        raise CrossoverError(
+            f"{source} is no trial's folder: it has no trial.json. Give <storage>/<study>/trials/ID; `crossover "
+            "results` lists them"
+        )
+    with _alone(folder):
+        remove_folder(folder / "trial")
+        store.download({name: folder / "trial" / name for name in there if "/checkpoint/" not in name})
+    return folder / "trial"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -84,13 +84,15 @@ class ObjectStore:
 
     Args:
         uri: of the folder, as s3://bucket/folder?region=eu-west-1.
+        patience_seconds: how long it may be away; None: as long as everywhere.
     """
 
     uri: str
+    patience_seconds: float | None = None
 
     def folder(self, name: str) -> ObjectStore:
         """A folder in it."""
-        return ObjectStore(joined(self.uri, name))
+        return replace(self, uri=joined(self.uri, name))
 
     def get(self, name: str) -> bytes | None:
         """An object's content; None: there is no such object.
@@ -222,7 +224,7 @@ class ObjectStore:
                     raise
                 trouble, waited = _trouble(error), time.monotonic() - begun
                 is_hopeless = trouble == "absent" or (trouble == "credentials" and not known.has_worked)
-                if is_hopeless or known.gave_up or waited + pause > _patience():
+                if is_hopeless or known.gave_up or waited + pause > (self.patience_seconds or _patience()):
                     known.gave_up = True
                     raise self._error(verb, name, trouble, error, waited) from None
                 if trouble == "credentials":

@@ -44,12 +44,12 @@ def recommended_config(tables: StudyTables, plan: Plan) -> dict[str, Any]:
     return config
 
 
-def train_recommended(study: Path, output: Path | None = None, overrides: Sequence[str] = ()) -> int:
+def train_recommended(study: str | Path, output: Path | None = None, overrides: Sequence[str] = ()) -> int:
     """Write the recommended configuration beside the run and train it; the same call again goes on.
 
     Args:
         study: the study's folder.
-        output: the run's folder; by default `<study>-recommended` beside the study.
+        output: the run's folder; by default `<study>-recommended` beside the study, or in runs/.
         overrides: `key=value` over the configuration.
 
     Returns:
@@ -59,14 +59,13 @@ def train_recommended(study: Path, output: Path | None = None, overrides: Sequen
         CrossoverError: the study says too little, or the configuration cannot be run.
     """
     tables = load_study(study)
-    folder = output or tables.path.parent / f"{tables.path.name}-recommended"
+    beside = tables.path if tables.place.remote is None else Path("runs", tables.study.name)
+    folder = output or beside.with_name(f"{beside.name}-recommended")
     file = folder.with_name(f"{folder.name}.yaml")
     if not file.exists():
         config = recommended_config(tables, plan_of_study(tables))
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(
-            f"# What crossover plan recommends from {tables.path}\n{yaml.safe_dump(config)}", encoding="utf-8"
-        )
+        file.write_text(f"# What crossover plan recommends from {study}\n{yaml.safe_dump(config)}", encoding="utf-8")
         typer.echo(f"the recommended configuration is now in {file}")
     else:
         typer.echo(f"going on with {file}, as it was recommended before; remove it for a new recommendation")

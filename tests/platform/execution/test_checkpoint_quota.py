@@ -24,6 +24,7 @@ from crossover.platform.execution.decisions import AttemptStarted, DecisionLog, 
 from crossover.platform.execution.lock import StudyLock
 from crossover.platform.execution.results import RecordResults
 from crossover.platform.execution.view import StudyView
+from crossover.platform.storage.space import FolderSpace
 from crossover.platform.study.constraints import checkpoint_size
 from crossover.trainers.data import open_corpus
 from crossover.trainers.errors import CrossoverError, RecordError
@@ -104,7 +105,7 @@ def test_quota_drops_what_costs_least_first_and_keeps_the_best(tiny_study: MakeS
 
     def keep(max_bytes: int) -> str | None:
         study = one_stratum(tiny_study, checkpoints={"max_bytes": max_bytes})
-        missing = CheckpointQuota(study, study_dir, view_of(study, study_dir)).make_room([])
+        missing = CheckpointQuota(study, FolderSpace(study_dir), view_of(study, study_dir)).make_room([])
         assert missing is not None or sum(map(checkpoint_bytes, records(study_dir))) <= max_bytes
         return missing
 

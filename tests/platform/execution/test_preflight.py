@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from crossover.platform.execution.launch import run_study
-from crossover.platform.execution.preflight import check_data, check_machine, study_folder
+from crossover.platform.execution.preflight import check_data, check_machine
+from crossover.platform.execution.study_folder import study_folder
 from crossover.trainers.errors import CorpusError, CrossoverError
 from crossover.trainers.model.shapes import shape_of
 

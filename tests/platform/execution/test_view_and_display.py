@@ -23,9 +23,9 @@ from crossover.platform.execution.decisions import (
     TrialDecided,
 )
 from crossover.platform.execution.display import StudyDisplay, duration, render
-from crossover.platform.execution.preflight import study_folder
 from crossover.platform.execution.results import RecordResults
 from crossover.platform.execution.status import print_status
+from crossover.platform.execution.study_folder import study_folder
 from crossover.platform.execution.view import StudyView
 from crossover.trainers.errors import CrossoverError
 from crossover.trainers.record import RecordPaths
