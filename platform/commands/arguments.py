@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from crossover.trainers.places import is_uri
+
 __all__ = ["Overrides", "StudyFolder", "command_group", "study_or_file", "trial_folder"]
 
 Overrides = Annotated[
@@ -20,7 +22,7 @@ StudyFolder = Annotated[
 
 def study_or_file(text: str) -> Path:
     """A path as it is; the URI of a study as this machine's copy of it."""
-    if "://" not in text:
+    if not is_uri(text):
         return Path(text)
     from crossover.platform.storage.views import local_study
 
@@ -29,7 +31,7 @@ def study_or_file(text: str) -> Path:
 
 def trial_folder(text: str) -> Path:
     """A path as it is; the URI of a trial as this machine's copy of its record."""
-    if "://" not in text:
+    if not is_uri(text):
         return Path(text)
     from crossover.platform.storage.views import local_trial
 

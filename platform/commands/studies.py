@@ -40,7 +40,7 @@ def run(
     if report and code == 0 and not dry_run:
         from crossover.platform.analysis import load_study, write_report
         from crossover.platform.analysis.figures import Findings
-        from crossover.trainers.storage import joined
+        from crossover.trainers.places import joined
 
         findings = Findings.of(load_study(joined(storage or checked.storage, checked.name)))
         typer.echo(f"report: {findings.tables.place.shown(write_report(findings))}")

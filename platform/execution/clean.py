@@ -21,9 +21,9 @@ from crossover.platform.execution.view import StudyView
 from crossover.platform.storage.space import FolderSpace, StoreSpace
 from crossover.platform.study import read_frozen
 from crossover.platform.study.units import bytes_text
-from crossover.trainers.data.locations import is_uri
 from crossover.trainers.durable import remove_folder, writing
 from crossover.trainers.errors import CrossoverError
+from crossover.trainers.places import is_uri
 from crossover.trainers.record import RecordPaths
 from crossover.trainers.record_space import Droppable, folder_bytes, leftovers
 from crossover.trainers.storage import ObjectStore

@@ -15,10 +15,10 @@ from crossover.platform.storage.probe import FolderProbe, StoreProbe, check_reac
 from crossover.platform.storage.remote_study import DecisionParts, RemoteStudy, copy_folder
 from crossover.platform.storage.space import FolderSpace, StoreSpace
 from crossover.platform.study import Study, read_frozen
-from crossover.trainers.data.locations import is_uri
 from crossover.trainers.durable import durable_file
 from crossover.trainers.errors import CrossoverError
-from crossover.trainers.storage import ObjectStore, joined, storage_mistake
+from crossover.trainers.places import is_uri, joined, storage_mistake
+from crossover.trainers.storage import ObjectStore
 
 __all__ = ["StudyFolder", "remote_folder", "study_folder"]
 

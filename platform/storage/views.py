@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossover.platform.storage.remote_study import RemoteStudy, copy_folder
-from crossover.trainers.data.locations import is_uri
 from crossover.trainers.durable import remove_folder, writing
 from crossover.trainers.errors import CrossoverError
-from crossover.trainers.storage import ObjectStore, storage_mistake
+from crossover.trainers.places import is_uri, storage_mistake
+from crossover.trainers.storage import ObjectStore
 
 __all__ = ["StudyPlace", "local_study", "local_trial"]
 

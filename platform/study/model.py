@@ -27,7 +27,7 @@ from crossover.platform.study.resources import ResourcesConfig, WorkerRange
 from crossover.platform.study.units import BYTES_PATTERN, COUNT_PATTERN, parse_bytes, parse_count
 from crossover.search_spaces import Axis, Scalar, Space, Stratum
 from crossover.trainers.config import DataConfig, StoppingConfig, TrialConfig, config_from_dotted
-from crossover.trainers.storage import storage_mistake
+from crossover.trainers.places import storage_mistake
 
 __all__ = [
     "BudgetConfig",

@@ -8,7 +8,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossover.trainers.data.locations import is_uri
 from crossover.trainers.data.manifest import MANIFEST_NAME, Manifest, SplitName, TierFacts
 from crossover.trainers.data.python_stdlib import EMBEDDED, PYTHON_STDLIB, cache_folder, python_stdlib_folder
 from crossover.trainers.data.remote import fetched, remote_manifest
@@ -18,6 +17,7 @@ from crossover.trainers.data.tokenizers import ByteTokenizer, HuggingFaceTokeniz
 from crossover.trainers.data.vocabulary import BYTES, Vocabulary
 from crossover.trainers.errors import CorpusError
 from crossover.trainers.mixture import parse_mixture
+from crossover.trainers.places import is_uri
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,12 +20,12 @@ from pyarrow import fs as pa_fs
 
 from crossover.trainers.data.sources import UnfinishedError, find_files, is_skipped
 from crossover.trainers.errors import CorpusError
+from crossover.trainers.places import is_uri
 
 __all__ = [
     "InputFile",
     "filesystem_of",
     "forget_filesystems",
-    "is_uri",
     "list_inputs",
     "local_input",
     "open_input",
@@ -53,11 +53,6 @@ class InputFile:
     name: str
     size: int
     modified: str = ""
-
-
-def is_uri(name: str) -> bool:
-    """Whether a name is a URI and not a local path."""
-    return "://" in name
 
 
 def list_inputs(sources: Sequence[str]) -> list[InputFile]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from crossover.trainers.data.locations import InputFile, is_uri, list_inputs
+from crossover.trainers.data.locations import InputFile, list_inputs
 from crossover.trainers.data.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest
 from crossover.trainers.data.preparation.executors import Executor, Here, Processes, default_workers
 from crossover.trainers.data.preparation.pipeline import PART_BYTES, Preparation, Progress
@@ -24,6 +24,7 @@ from crossover.trainers.data.preparation.settings import CorpusSettings
 from crossover.trainers.data.preparation.workspace import workspace
 from crossover.trainers.data.sources import UnfinishedError
 from crossover.trainers.errors import CorpusError
+from crossover.trainers.places import is_uri
 
 __all__ = ["CorpusSettings", "prepare_corpus", "prepare_files"]
 

@@ -5,9 +5,7 @@ from crossover.trainers.storage.object_store import (
     StorageError,
     StoredFile,
     is_storage_trouble,
-    joined,
     storage_error_in,
-    storage_mistake,
 )
 from crossover.trainers.storage.published_record import PublishedRecord
 
@@ -17,7 +15,5 @@ __all__ = [
     "StorageError",
     "StoredFile",
     "is_storage_trouble",
-    "joined",
     "storage_error_in",
-    "storage_mistake",
 ]

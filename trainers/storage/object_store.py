@@ -20,18 +20,17 @@ from typing import Any, Literal, TypeVar
 
 from pyarrow import fs as pa_fs
 
-from crossover.trainers.data.locations import filesystem_of, forget_filesystems, is_uri
+from crossover.trainers.data.locations import filesystem_of, forget_filesystems
 from crossover.trainers.durable import is_disk_full, temporary, writing
 from crossover.trainers.errors import CrossoverError
+from crossover.trainers.places import joined, parts_of
 
 __all__ = [
     "ObjectStore",
     "StorageError",
     "StoredFile",
     "is_storage_trouble",
-    "joined",
     "storage_error_in",
-    "storage_mistake",
 ]
 
 PATIENCE_SECONDS = 180.0
@@ -40,7 +39,6 @@ PATIENCE_SECONDS = 180.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
 _AT_ONCE = 16
 _BLOCK_BYTES = 8 << 20
-_SCHEMES = ("s3", "gs")
 _OPTIONS = {"s3": ("allow_delayed_open=true",), "gs": ("retry_limit_seconds=15",)}
 _CREDENTIALS = re.compile(
     "expired|HTTP status 400|INVALID_ACCESS_KEY|INVALID_CLIENT_TOKEN|SIGNATURE_DOES_NOT_MATCH|ACCESS_DENIED|"
@@ -203,7 +201,7 @@ class ObjectStore:
     @property
     def _options(self) -> str:
         """The URI with what this module relies on, unless it says otherwise."""
-        scheme, where, query = self.uri.partition("://")[0], *_cut(self.uri)
+        scheme, where, query = self.uri.partition("://")[0], *parts_of(self.uri)
         given = query.split("&") if query else []
         names = {option.partition("=")[0] for option in given}
         added = [option for option in _OPTIONS.get(scheme, ()) if option.partition("=")[0] not in names]
@@ -236,7 +234,7 @@ class ObjectStore:
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _error(self, verb: str, name: str, trouble: Trouble, error: OSError, waited: float) -> StorageError:
-        what = _cut(joined(self.uri, name))[0]
+        what = parts_of(joined(self.uri, name))[0]
         remedy = {
             "absent": "make the bucket, or name another --storage",
             "credentials": "its credentials have expired or are refused: renew them",
@@ -248,31 +246,6 @@ class ObjectStore:
             f"{what} cannot be {verb}{tried}: {said}. What was committed before stands: {remedy}, and run the same "
             "command again"
         )
-
-
-def joined(folder: str, name: str) -> str:
-    """The URI, or path, of `name` in a folder; what follows `?` stays behind it."""
-    where, query = _cut(folder)
-    return f"{where.rstrip('/')}{name and f'/{name}'}{query and f'?{query}'}"
-
-
-def storage_mistake(value: str) -> str | None:
-    """What is wrong with a URI as a place for studies, and the remedy; None: nothing, or it is a path.
-
-    A URI is kept with the study: secrets do not belong into it.
-    """
-    if not is_uri(value):
-        return None
-    scheme, _, rest = value.partition("://")
-    host = _cut(rest)[0].partition("/")[0]
-    if scheme not in _SCHEMES:
-        return f"{value!r}: studies are kept in a folder, or in an object store as s3://bucket/folder or gs://bucket/folder"
-    if "@" in host and host.partition("@")[0] != "anonymous":
-        return (
-            f"{scheme}://***@{host.rpartition('@')[2]}: a study's storage holds no credentials, since the study is "
-            "written down: give them by the environment, a credentials file or a role of the machine"
-        )
-    return None if host.rpartition("@")[2] else f"{value!r} names no bucket: name one, as {scheme}://bucket/folder"
 
 
 def is_storage_trouble(error: BaseException | None) -> bool:
@@ -289,14 +262,9 @@ def storage_error_in(error: BaseException | None) -> StorageError | None:
     return None
 
 
-def _cut(uri: str) -> tuple[str, str]:
-    where, _, query = uri.partition("?")
-    return where, query
-
-
 def _root(uri: str) -> str:
     scheme, _, rest = uri.partition("://")
-    where, query = _cut(rest)
+    where, query = parts_of(rest)
     return f"{scheme}://{where.partition('/')[0]}?{query}"
 
 

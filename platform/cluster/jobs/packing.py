@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 from crossover.platform.cluster.jobs import start
 from crossover.platform.study import Study
 from crossover.platform.study.document import write_yaml
-from crossover.trainers.data.locations import is_uri
 from crossover.trainers.data.python_stdlib import EMBEDDED
 from crossover.trainers.errors import CrossoverError
 from crossover.trainers.mixture import parse_mixture
+from crossover.trainers.places import is_uri
 
 __all__ = ["STUDY_FILE", "check_for_a_cluster", "code_here", "pack_study"]
 

@@ -9,7 +9,8 @@ import pytest
 from s3_server import Store
 
 from crossover.trainers.errors import CrossoverError
-from crossover.trainers.storage import ObjectStore, StorageError, joined, object_store, storage_mistake
+from crossover.trainers.places import joined, storage_mistake
+from crossover.trainers.storage import ObjectStore, StorageError, object_store
 
 
 @pytest.fixture
