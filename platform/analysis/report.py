@@ -19,6 +19,7 @@ from crossover.platform.analysis.figures.documents import Document
 from crossover.platform.analysis.figures.legends import legend_of
 from crossover.platform.analysis.headline import headline
 from crossover.platform.analysis.palette import DARK, LIGHT
+from crossover.platform.analysis.report_plan import plan_section
 from crossover.platform.analysis.report_tables import (
     crossing_rows,
     facts,
@@ -69,6 +70,7 @@ def render_report(findings: Findings) -> str:
         headline=headline(found),
         summary=study_summary(tables, found),
         kinds=[kind_of(pair) for pair in found.pairs],
+        plan=plan_section(findings.plan),
         sections=sections,
         crossings=crossing_rows(found),
         law=law_rows(findings.law),

@@ -13,6 +13,8 @@ from crossover.platform.analysis.figures.iso_flop import iso_flop  # isort: spli
 from crossover.platform.analysis.figures.axis_effects import importance, parallel_coordinates
 from crossover.platform.analysis.figures.halving import halving  # isort: split
 
+from crossover.platform.analysis.figures.task_gap import task_gap  # isort: split
+
 from crossover.platform.analysis.figures.memorization import memorization  # isort: split
 
 from crossover.platform.analysis.figures.law import law  # isort: split
@@ -48,6 +50,7 @@ __all__ = [
     "loss_flops",
     "memorization",
     "parallel_coordinates",
+    "task_gap",
     "write_figure",
     "write_figures",
 ]

@@ -50,7 +50,7 @@ def loss_flops(findings: Findings) -> Drawing:
 
 def _epochs(pair: DrawnPair) -> Document:
     low, high = pair.bits_range()
-    low -= 0.14 * (high - low)  # room for the crossings' bars
+    low -= 0.17 * (high - low)  # room for the crossings' bars
     first, last = pair.epochs_range
     document = layout(
         log_ticks(first, last) | {"title": {"text": "epochs over the unique tokens"}},
@@ -112,7 +112,7 @@ def _crossing_marks(pair: DrawnPair) -> tuple[list[Document], list[Document]]:
     for place, found in enumerate((pair.answer.equal_epochs, pair.answer.envelope)):
         if found is None:
             continue
-        height, colour, label = 0.09 - 0.055 * place, f"--{found.against}", crossing_label(found)
+        height, colour, label = 0.115 - 0.08 * place, f"--{found.against}", crossing_label(found)
         if not established(found):
             annotations.append(words(label, 0.01, height, colour, xref="x domain", size=11, xanchor="left"))
             continue
@@ -127,12 +127,12 @@ def _crossing_marks(pair: DrawnPair) -> tuple[list[Document], list[Document]]:
 
 
 def _beside(label: str, pair: DrawnPair, span: tuple[float, float], height: float, colour: str) -> Document:
-    """A crossing's words beside its bar, on the side with more room; at the panel's edge where they would not fit."""
+    """A crossing's words beside its bar, on the side with more room; above it at the edge where they would not fit."""
     first, last = pair.epochs_range
     left, right = (math.log(at / first) / math.log(last / first) for at in span)
     at_right, length = 1 - right > left, 0.0115 * len(label)
     if length > max(1 - right, left):
         edge, anchor = (1.0, "right") if at_right else (0.0, "left")
-        return words(label, edge, height, colour, xref="x domain", size=10, xanchor=anchor)
+        return words(label, edge, height + 0.04, colour, xref="x domain", size=11, xanchor=anchor)
     anchor, shift = ("left", 6) if at_right else ("right", -6)
     return words(label, math.log10(span[1] if at_right else span[0]), height, colour, xanchor=anchor, xshift=shift)

@@ -10,6 +10,7 @@ import numpy as np
 
 from crossover.platform.analysis.answers import Answer, answer
 from crossover.platform.analysis.curves import DrawnPair, drawn_pairs
+from crossover.platform.analysis.recommendation import Plan, plan_of_study
 from crossover.platform.analysis.scaling_laws import (
     FitSettings,
     LawFit,
@@ -19,6 +20,7 @@ from crossover.platform.analysis.scaling_laws import (
     losses_of_study,
 )
 from crossover.platform.analysis.tables import StudyTables, load_study
+from crossover.trainers.errors import CrossoverError
 
 __all__ = ["Findings"]
 
@@ -55,6 +57,14 @@ class Findings:
             return reason if (reason := _too_few_sizes(table)) else fit_law(_thinned(table), _SETTINGS)
         except LossTableError as error:
             return f"A scaling law is not identified: {error}"
+
+    @cached_property
+    def plan(self) -> Plan | str:
+        """What the study recommends for its own unique tokens and compute, by its law if it has one; or why nothing."""
+        try:
+            return plan_of_study(self.tables, law=self.law)
+        except CrossoverError as error:
+            return f"Nothing can be recommended: {error}"
 
     @cached_property
     def chosen(self) -> set[str]:

@@ -19,6 +19,7 @@ from crossover.platform.analysis.recommendation.planning import plan_from_laws
 from crossover.platform.analysis.recommendation.results import Plan, PlanError
 from crossover.platform.analysis.scaling_laws.fitting import FitSettings, fit_law
 from crossover.platform.analysis.scaling_laws.reading import losses_of_study, read_losses
+from crossover.platform.analysis.scaling_laws.results import LawFit
 from crossover.platform.analysis.scaling_laws.table import LossTable, NotIdentifiedError
 from crossover.platform.analysis.tables import StudyTables, load_study
 from crossover.platform.study.units import parse_count
@@ -60,7 +61,7 @@ def make_plan(
             "study has its own"
         )
     if len(names) == 1 and Path(names[0]).suffix.lower() in _TABLES:
-        forecasts = _fitted(read_losses(names[0]), num_draws, seed)
+        forecasts = forecasts_of_fit(_fitted(read_losses(names[0]), num_draws, seed))
         return plan_from_laws(forecasts, unique_tokens, flops, seed=seed)
     laws, threshold = _of_files(names)
     return plan_from_laws(laws, unique_tokens, flops, threshold=threshold, seed=seed)
@@ -71,6 +72,7 @@ def plan_of_study(
     unique_tokens: float | None = None,
     flops: float | None = None,
     *,
+    law: LawFit | str | None = None,
     num_draws: int = 300,
     seed: int = 0,
 ) -> Plan:
@@ -80,16 +82,25 @@ def plan_of_study(
         tables: the study.
         unique_tokens: U; the study's largest where it is None.
         flops: C; what its longest trial spent where it is None.
+        law: the law of its trials, or why there is none; fitted here where it is None.
+        num_draws: bootstrap draws of a fit.
+        seed: of the draws.
+
+    Raises:
+        CrossoverError: the study has no finite evaluation, or nothing within U and C.
     """
     table = losses_of_study(tables)
     unique = float(table.unique.max()) if unique_tokens is None else unique_tokens
     spent = [value for value in tables.trials["train_flops"].to_pylist() if value]
     budget = float(max(spent)) if flops is None else flops
-    try:
-        forecasts = _fitted(table, num_draws, seed, _sparsity(tables))
-    except NotIdentifiedError as error:
-        return plan_from_measurements(tables, unique, budget, str(error))
-    return plan_from_laws(forecasts, unique, budget, seed=seed)
+    if law is None:
+        try:
+            law = _fitted(table, num_draws, seed)
+        except NotIdentifiedError as error:
+            law = str(error)
+    if isinstance(law, str):
+        return plan_from_measurements(tables, unique, budget, law)
+    return plan_from_laws(forecasts_of_fit(law, _sparsity(tables)), unique, budget, seed=seed)
 
 
 def parse_amount(text: str, option: str) -> float:
@@ -152,11 +163,10 @@ def _of_files(names: Sequence[str]) -> tuple[list[Forecast], ThresholdLaw | None
     return laws, threshold
 
 
-def _fitted(table: LossTable, num_draws: int, seed: int, sparsity: dict[str, float] | None = None) -> list[Forecast]:
+def _fitted(table: LossTable, num_draws: int, seed: int) -> LawFit:
     """The data-constrained law where rows repeat their data, else the Chinchilla law."""
     law = "data-constrained" if table.has_unique and (table.epochs > 1 + 1e-9).any() else "chinchilla"
-    settings = FitSettings(law=law, num_draws=num_draws, seed=seed, profiles=False)
-    return forecasts_of_fit(fit_law(table, settings), sparsity)
+    return fit_law(table, FitSettings(law=law, num_draws=num_draws, seed=seed, profiles=False))
 
 
 def _sparsity(tables: StudyTables) -> dict[str, float]:

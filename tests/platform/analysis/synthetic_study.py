@@ -112,6 +112,7 @@ class SyntheticStudy:
     description: str = "Where do the curves cross?"
     scheduler: str = "none"
     sizes: tuple[str, ...] = ("400k",)
+    tasks: bool = False  # a gap that still grows while the loss rises
     curves: Mapping[tuple[str, str], Curve] = field(
         default_factory=lambda: {
             ("shared", AR): ar_shared,
@@ -288,7 +289,7 @@ class SyntheticStudy:
                 rise_over_best=loss - best, rise_over_best_se=0.002,
                 best_val_loss=best, raw_val_loss=loss + 0.02, learning_rate=1e-3, grad_norm=1.0,
                 tokens_per_second=15_000.0, mfu=None, peak_memory_bytes=10**9, precision="float32",
-                device="a processor",
+                device="a processor", task_gap=0.5 - 0.2 * value + 0.3 * np.log(epoch) if self.tasks else None,
             ))  # fmt: skip
         return rows
 

@@ -22,6 +22,7 @@ from crossover.platform.analysis.figures import (
     get_figure,
     iso_flop,
     memorization,
+    task_gap,
 )
 from crossover.platform.analysis.figures.documents import log_ticks, with_colours
 from crossover.platform.analysis.figures.drawing import STYLE, drawn
@@ -80,7 +81,9 @@ def test_a_figure_is_a_function_that_gives_a_plotly_figure(findings: Findings) -
     assert "--" not in re.sub(r"\w--\w", "", str(figure.to_dict()).replace("'--'", ""))
 
 
-@pytest.mark.parametrize("name", [name for name in all_figures() if name not in ("iso-flop", "law", "memorization")])
+@pytest.mark.parametrize(
+    "name", [name for name in all_figures() if name not in ("iso-flop", "law", "memorization", "task-gap")]
+)
 def test_every_figure_is_drawn_for_the_page_and_as_a_file(name: str, rungs: Findings, tmp_path: Path) -> None:
     figure = get_figure(name)
     assert figure(rungs).data
@@ -101,6 +104,29 @@ def test_iso_flop_takes_the_best_of_each_size_within_the_flops(tmp_path: Path) -
             assert trial.facts is not None
             best = min(row.val_bits_per_byte for row in trial.evaluations if row.train_flops <= limit)
             assert best == pytest.approx(level["y"][level["x"].index(trial.facts.num_params_active)], abs=1e-4)
+
+
+def test_the_gap_of_tasks_is_drawn_over_the_loss_and_says_where_each_turns(tmp_path: Path) -> None:
+    study = SyntheticStudy(num_seeds=2, num_documents=3, num_tuned=3, tasks=True)
+    found = Findings.of(study.write(tmp_path / "s"))
+    panels = task_gap.drawing(found).panels
+    assert [panel.title for panel in panels] == [pair.answer.title for pair in found.pairs]
+    lines = [trace for trace in panels[0].document["data"] if trace["mode"] == "lines" and trace["name"] == "AR"]
+    for line, seed in zip(lines, found.pairs[0].objectives[0].seeds, strict=True):
+        rows = found.tables.files[seed.trial_id].evaluations
+        assert np.allclose(line["x"], [row.val_bits_per_byte for row in rows], rtol=1e-5)
+        assert np.allclose(line["y"], [row.task_gap for row in rows], rtol=1e-5)
+        loss, gap = int(np.argmin(line["x"])), int(np.argmax(line["y"]))
+        assert rows[gap].epoch > rows[loss].epoch  # it overfits its text and still gets better at questions
+    assert f"AR {rows[loss].epoch:.3g} and {rows[gap].epoch:.3g}" in panels[0].subtitle
+    assert sum(trace["name"] == "other configurations" for trace in panels[1].document["data"]) == 4
+    assert write_figure("task-gap", found, tmp_path / "gap.svg").stat().st_size > 5_000
+    assert task_gap(found).data
+
+
+def test_without_tasks_the_gap_says_what_to_set(findings: Findings) -> None:
+    with pytest.raises(FigureError, match=r"set evaluation\.tasks"):
+        task_gap(findings)
 
 
 def test_importance_finds_the_axis_that_matters(rungs: Findings) -> None:

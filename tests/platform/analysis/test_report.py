@@ -10,6 +10,7 @@ import pytest
 from synthetic_study import AR, SyntheticStudy
 
 from crossover.platform.analysis import answer, load_study, write_report
+from crossover.platform.analysis.recommendation import plan_of_study
 from crossover.trainers.errors import CrossoverError
 
 NASTY = "<script>alert(1)</script> & \"'{{ 7 * 7 }}</style>"
@@ -53,6 +54,25 @@ def test_the_page_answers_before_anything_else(report: Path) -> None:
     for pair in answer(load_study(report.parent)).pairs:
         assert pair.test_words is not None and pair.test_words in page.words
         assert all(words in page.words for words in (*pair.crossing_words, *pair.best_words))
+
+
+def test_the_page_recommends_what_the_plan_of_the_study_says(report: Path) -> None:
+    words = Page(report.read_text()).words
+    plan = plan_of_study(load_study(report.parent))
+    assert plan.runner_up is not None
+    for choice in (plan.best, plan.runner_up):
+        assert f"{choice.loss:.4f} [{choice.low:.4f}, {choice.high:.4f}]" in words
+    assert plan.decided_by in words
+    assert all(change in words for change in plan.changes)
+    assert words.index("Who is ahead on test?") < words.index("What to train") < words.index("Where the curves cross")
+
+
+def test_where_nothing_can_be_recommended_the_page_says_why(tmp_path: Path) -> None:
+    folder = SyntheticStudy(num_seeds=1, num_documents=5, recipes=("shared",)).write(tmp_path / "s")
+    shutil.rmtree(folder / "trials")
+    words = Page(write_report(folder).read_text()).words
+    assert "Nothing can be recommended" in words
+    assert "no trial has a finite evaluation yet" in words
 
 
 def test_the_page_is_one_file_that_asks_nobody(report: Path) -> None:
