@@ -11,7 +11,7 @@ Shape suffixes: W windows, M masks a window, G documents, R bins of the mask rat
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +22,9 @@ from crossover.trainers.world import World
 
 if TYPE_CHECKING:
     from crossover.trainers.data import Windows
-    from crossover.trainers.objectives import LanguageModel, Objective
+    from crossover.trainers.objectives import LanguageModel, Objective, WindowNats
 
-__all__ = ["Paired", "WindowScores", "monte_carlo_se", "paired", "paired_bits_per_byte", "score"]
+__all__ = ["Paired", "WindowScores", "monte_carlo_se", "paired", "paired_bits_per_byte", "score", "within_windows"]
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -134,53 +134,55 @@ def score(
         world_size=world.size,
     )
     nats_WM = world.sum(torch.from_numpy(result.nats_WM)).numpy()  # a worker has 0.0 where another scored
-    num_masked_WM = result.num_masked_WM
     return WindowScores(
         nats_W=nats_WM.mean(axis=1).astype(np.float32),
         num_tokens_W=windows.num_tokens_W,
         num_bytes_W=windows.num_bytes_W,
         document_W=windows.document_W,
-        se_mc=0.0 if num_masked_WM is None else monte_carlo_se(nats_WM, num_masked_WM, windows.num_tokens_W),
+        se_mc=monte_carlo_se(replace(result, nats_WM=nats_WM), windows.num_tokens_W),
     )
 
 
-def monte_carlo_se(nats_WM: Floats, k_WM: Integers, num_tokens_W: Integers) -> float:
+def monte_carlo_se(result: WindowNats, num_tokens_W: Integers) -> float:
     """Standard error, by the choice of masks alone, of the loss of these windows.
 
     The number of masked tokens k is stratified over all (window, mask) pairs, so what a rate k/n costs on average
     adds nothing to the error of the sum; nor does what makes a window hard, for the windows are given. What is left
-    after a window effect and an effect of the rate is the error: it is estimated from the residuals, each pair with
-    its own variance (few masked tokens have a large weight, and so a large one). On a trained masked-diffusion model,
-    256 windows of 128 bytes, the estimate was 0.87 (2 masks) and 0.93 (4 masks) of the scatter over 40 seeds, itself
-    known to 11 %.
+    after a window effect and an effect of the rate, both times the weight of the mask, is the error: it is estimated
+    from the residuals, whose variance these weights make alike. On a trained masked-diffusion model, 144 windows of 128
+    bytes, the estimate was 1.0 (2 and 4 masks) and 1.1 (8 masks) of the scatter: what masks of a window take off each
+    other by balance is not in it.
 
     Args:
-        nats_WM: nats of each window under each mask.
-        k_WM: masked tokens of each.
+        result: of the windows, the shares of all workers together.
         num_tokens_W: tokens of each window.
 
     Returns:
-        Nats per token; NaN where there is one mask a window, or a value is not finite.
+        Nats per token; 0 for an exact likelihood; NaN where there is one mask a window, or a value is not finite.
     """
-    num_windows, num_masks = nats_WM.shape
-    if num_masks < 2 or not np.isfinite(nats_WM).all():
+    k_WM = result.num_masked_WM
+    if k_WM is None:
+        return 0.0
+    num_windows, num_masks = result.nats_WM.shape
+    if num_masks < 2 or not np.isfinite(result.nats_WM).all():
         return math.nan
     bin_WM = np.minimum(k_WM * _RATE_BINS // num_tokens_W[:, None], _RATE_BINS - 1)
-    rate_WMR = (bin_WM[:, :, None] == np.unique(bin_WM)[:-1]).astype(np.float64)
-    nats, rates = _within_windows(nats_WM), _within_windows(rate_WMR)
-    effect_R, _, num_effects, _ = np.linalg.lstsq(rates, nats, rcond=None)
+    weight_WM = result.weights
+    columns = [within_windows(weight_WM * (bin_WM == rate), weight_WM) for rate in np.unique(bin_WM)[:-1]]
+    rates = np.stack([column.ravel() for column in columns], axis=1) if columns else np.zeros((k_WM.size, 0))
+    noise = within_windows(result.changed_by_masks, weight_WM).ravel()
+    effect_R, _, num_effects, _ = np.linalg.lstsq(rates, noise, rcond=None)
     freedom = num_windows * (num_masks - 1) - num_effects
     if freedom <= 0:
         return math.nan
-    residual_variance = float(((nats - rates @ effect_R) ** 2).sum()) / freedom
+    residual_variance = float(((noise - rates @ effect_R) ** 2).sum()) / freedom
     return math.sqrt(residual_variance * num_windows / num_masks) / float(num_tokens_W.sum())
 
 
-def _within_windows(values_WM: Floats) -> Floats:
-    """Each window's values less their mean, all pairs in one axis."""
-    values = values_WM.astype(np.float64)
-    centred: Floats = (values - values.mean(axis=1, keepdims=True)).reshape(-1, *values.shape[2:])
-    return centred
+def within_windows(values_WM: Floats, weight_WM: Floats) -> Floats:
+    """Values less their window's level, which enters each in proportion to its weight; least squares."""
+    level_W1 = (values_WM * weight_WM).sum(axis=1, keepdims=True) / (weight_WM**2).sum(axis=1, keepdims=True)
+    return np.asarray(values_WM - weight_WM * level_W1)
 
 
 def _paired(a: WindowScores, b: WindowScores, per_W: Integers) -> Paired:

@@ -173,7 +173,7 @@ def test_monte_carlo_error_is_the_scatter_over_new_masks_of_the_same_windows(num
         k_WM = stratified_counts(rng, tokens, num_masks)
         nats_WM = masked_nats(rng, nll_WL, 1.5, k_WM, tokens)
         losses.append(nats_WM.mean(axis=1).sum() / tokens.sum())
-        errors.append(monte_carlo_se(nats_WM, k_WM, tokens))
+        errors.append(monte_carlo_se(WindowNats(nats_WM, k_WM), tokens))
     ratio = np.sqrt(np.mean(np.square(errors))) / np.std(losses, ddof=1)
     assert 0.85 < ratio < 1.25
 
@@ -185,15 +185,15 @@ def test_what_a_mask_rate_costs_on_average_is_no_error() -> None:
     of_window, noise = rng.normal(100, 30, size=(400, 1)), rng.normal(0, 1.0, size=(400, 2))
     of_rate = 10 * (k_WM / 64) ** 2
     expected = 1.0 / math.sqrt(800) / 64
-    assert monte_carlo_se(of_window + noise, k_WM, tokens) == pytest.approx(expected, rel=0.08)
-    assert monte_carlo_se(of_window + of_rate + noise, k_WM, tokens) == pytest.approx(expected, rel=0.1)
+    assert monte_carlo_se(WindowNats(of_window + noise, k_WM), tokens) == pytest.approx(expected, rel=0.08)
+    assert monte_carlo_se(WindowNats(of_window + of_rate + noise, k_WM), tokens) == pytest.approx(expected, rel=0.1)
     assert (of_rate + noise).std() > 2.5 * noise.std()
 
 
 def test_monte_carlo_error_is_unknown_with_one_mask_or_values_that_are_not_finite() -> None:
     tokens, k_WM = np.array([8, 8, 8]), np.array([[1, 5], [3, 8], [2, 6]])
-    assert math.isnan(monte_carlo_se(np.ones((3, 1)), k_WM[:, :1], tokens))
-    assert math.isnan(monte_carlo_se(np.array([[1.0, math.nan], [1, 2], [2, 3]]), k_WM, tokens))
+    assert math.isnan(monte_carlo_se(WindowNats(np.ones((3, 1)), k_WM[:, :1]), tokens))
+    assert math.isnan(monte_carlo_se(WindowNats(np.array([[1.0, math.nan], [1, 2], [2, 3]]), k_WM), tokens))
 
 
 class Fake:
@@ -232,5 +232,5 @@ def test_score_of_a_bound_is_the_mean_over_masks_with_its_monte_carlo_error() ->
     nats_WM = rng.normal(40, 2, size=(40, 2))
     found = score(None, Fake(WindowNats(nats_WM, k_WM)), windows, 2, seed=0)  # type: ignore[arg-type]
     assert found.loss == pytest.approx(nats_WM.mean() / 16)
-    assert found.se_mc == monte_carlo_se(nats_WM, k_WM, windows.num_tokens_W)
+    assert found.se_mc == monte_carlo_se(WindowNats(nats_WM, k_WM), windows.num_tokens_W)
     assert found.nats_W.dtype == np.float32

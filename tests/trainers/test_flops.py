@@ -75,7 +75,7 @@ def test_evaluation_count_is_that_of_torch(name: str, monkeypatch: pytest.Monkey
     by_torch = counted(lambda: objective.window_nats(model, windows, num_masks=24, seed=0))
     passes = objective.evaluation_passes(24)
     scores = full_scores(passes) * ((LENGTH + 1) / 2 / LENGTH if objective.causal else 1)
-    assert by_torch["aten.bmm"] == full_scores(passes)
+    assert by_torch["aten.bmm"] == pytest.approx(full_scores(passes), rel=1e-4)  # a bound also reads a single mask
     ours = flops.evaluation_flops(shape, objective, windows.num_tokens_W, 24)
     assert ours == pytest.approx(by_torch["aten.mm"] + scores, rel=1e-3)  # k is stratified, so nearly exact
 

@@ -97,10 +97,25 @@ class WindowNats:
         nats_WM: float64 [W, M], nats of the whole window; M is 1 for an exact likelihood. The mean over M estimates
             the window's NLL, or its upper bound (ELBO).
         num_masked_WM: int64 [W, M], how many tokens each mask hid; None for an exact likelihood.
+        weight_WM: float64 [W, M], what the mean of its tokens counts in a mask's estimate, 1 on average over masks;
+            None: 1 everywhere.
+        control_W: float64 [W], what each estimate holds that no mask changes; None: nothing.
     """
 
     nats_WM: NDArray[np.float64]
     num_masked_WM: NDArray[np.int64] | None = None
+    weight_WM: NDArray[np.float64] | None = None
+    control_W: NDArray[np.float64] | None = None
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """`weight_WM`, 1 where there is none."""
+        return np.ones_like(self.nats_WM) if self.weight_WM is None else self.weight_WM
+
+    @property
+    def changed_by_masks(self) -> NDArray[np.float64]:
+        """`nats_WM` without what no mask changes."""
+        return self.nats_WM if self.control_W is None else self.nats_WM - self.control_W[:, None]
 
 
 class Objective(ABC):

@@ -29,7 +29,8 @@ from crossover.trainers.objectives.base import (
     scored_places,
     to_device,
 )
-from crossover.trainers.objectives.denoising import MASK_STREAM, Denoising, masked_counts
+from crossover.trainers.objectives.denoising import Denoising
+from crossover.trainers.objectives.evaluation_masks import MASK_STREAM, masked_counts
 from crossover.trainers.objectives.noise import TrainingNoise, in_blocks
 from crossover.trainers.objectives.passes import forward_passes
 

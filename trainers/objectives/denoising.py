@@ -1,6 +1,6 @@
-"""What objectives that predict masked tokens have in common: their training loss, and how many tokens a mask hides.
+"""What objectives that predict masked tokens have in common: their training loss.
 
-Shape suffixes: B batch, L sequence, W windows, M masks, N masked tokens.
+Shape suffixes: B batch, L sequence, N masked tokens.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,14 +15,9 @@ from crossover.trainers.objectives.base import LanguageModel, LossSum, Objective
 from crossover.trainers.objectives.noise import TrainingNoise
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from crossover.trainers.data import Batch
 
-__all__ = ["MASK_STREAM", "Denoising", "masked_counts"]
-
-_GOLDEN = (5**0.5 - 1) / 2
-MASK_STREAM = 0x6D61736B  # keeps the masks' random numbers apart from others drawn with the same seed
+__all__ = ["Denoising"]
 
 
 class Denoising(Objective):
@@ -76,21 +70,3 @@ class Denoising(Objective):
         self, model: LanguageModel, tokens_BL: Tensor, valid_BL: Tensor, masked_BL: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Hidden states h_ND and targets [N] of the masked tokens (see `chosen_states`)."""
-
-
-def masked_counts(num_tokens_W: NDArray[np.int64], num_masks: int, shift: float) -> NDArray[np.int64]:
-    """How many tokens each mask hides: k_WM, each uniform on 1..n over the shift.
-
-    A window's M masks lie in M different strata of [0, 1), at an offset that runs through the windows by the golden
-    ratio: any number of windows in a row spreads evenly (discrepancy O(log W / W)), and a window's k does not depend on
-    how many follow it.
-
-    Args:
-        num_tokens_W: Tokens n of each window, at least 1.
-        num_masks: M.
-        shift: Uniform on [0, 1).
-    """
-    offset_W1 = ((shift + _GOLDEN * np.arange(len(num_tokens_W))) % 1)[:, None]
-    uniform_WM = (np.arange(num_masks) + offset_W1) / num_masks
-    n_W1 = num_tokens_W[:, None]
-    return np.minimum((uniform_WM * n_W1).astype(np.int64) + 1, n_W1)  # the minimum: against rounding up to 1

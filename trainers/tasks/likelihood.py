@@ -10,14 +10,15 @@ Shape suffixes: O continuations, W windows of one pass, L sequence, M masks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from crossover.trainers.data import Vocabulary, Windows
-from crossover.trainers.objectives import LanguageModel, Objective
+from crossover.trainers.evaluate import within_windows
+from crossover.trainers.objectives import LanguageModel, Objective, WindowNats
 from crossover.trainers.world import World
 
 __all__ = ["Continuation", "ContinuationNats", "continuation_nats"]
@@ -99,7 +100,7 @@ def continuation_nats(
         nats_WM = world.sum(torch.from_numpy(scored.nats_WM)).numpy()
         nats_O[chosen] = nats_WM.mean(axis=1)
         if nats_WM.shape[1] > 1:
-            se_O[chosen] = nats_WM.std(axis=1, ddof=1) / np.sqrt(nats_WM.shape[1])
+            se_O[chosen] = _errors(replace(scored, nats_WM=nats_WM))
         num_passes += nats_WM.size
     return ContinuationNats(nats_O, se_O, num_passes)
 
@@ -127,6 +128,12 @@ def _windows(continuations: Sequence[Continuation], vocabulary: Vocabulary) -> t
     numbers = np.arange(len(continuations), dtype=np.int64)
     windows = Windows(torch.from_numpy(tokens_WL), valid_WL, num_tokens_W, num_tokens_W, numbers, "")
     return windows, np.array([len(one.context) for one in continuations], dtype=np.int64)
+
+
+def _errors(scored: WindowNats) -> NDArray[np.float64]:
+    noise_WM = within_windows(scored.changed_by_masks, scored.weights)
+    num_masks = noise_WM.shape[1]
+    return np.asarray(np.sqrt((noise_WM**2).sum(axis=1) / (num_masks * (num_masks - 1))))
 
 
 def _rounded(length: int) -> int:
