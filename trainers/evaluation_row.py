@@ -120,6 +120,7 @@ def trial_end(
         train_flops=setup.train_flops_per_token * (state.tokens_seen + state.branch_tokens),
         eval_flops=len(rows) * setup.validation_flops + (0.0 if test is None else setup.test_flops),
         wall_seconds=state.clock.total,
+        eval_seconds=state.clock.seconds["evaluation"],
     )
 
 

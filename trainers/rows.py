@@ -148,3 +148,4 @@ class TrialEnd(Row):
     train_flops: float = 0.0
     eval_flops: float = 0.0
     wall_seconds: float = 0.0
+    eval_seconds: float | None = Field(default=None, description="Of them in evaluation, the test included.")

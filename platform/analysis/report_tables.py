@@ -202,9 +202,16 @@ def facts(tables: StudyTables) -> list[tuple[str, str]]:
         ("Training FLOPs", amount(sum(_known(trials, "train_flops")))),
         ("Evaluation FLOPs", amount(sum(_known(trials, "eval_flops")))),
         ("Work in all trials together", _time(sum(_known(trials, "wall_seconds")))),
+        ("Of it evaluation", _evaluation_share(trials)),
         ("First and last trial started", f"{created[0]} and {created[-1]}" if created else ""),
     ]
     return [(name, value) for name, value in shown if value]
+
+
+def _evaluation_share(trials: Any) -> str:
+    """Empty where nothing took time, or records are older than the column."""
+    evaluation, all_seconds = (sum(_known(trials, name)) for name in ("eval_seconds", "wall_seconds"))
+    return f"{evaluation / all_seconds:.1%}" if evaluation and all_seconds else ""
 
 
 def _chosen(found: Answer) -> set[str]:
