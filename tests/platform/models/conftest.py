@@ -32,10 +32,10 @@ def counting_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "corpus"
 
 
-def _train(corpus: Path, folder: Path, objective: str) -> Path:
+def _train(corpus: Path, folder: Path, objective: str, unique_tokens: int = 2000) -> Path:
     settings: dict[str, object] = {
         "data.corpus": str(corpus),
-        "data.unique_tokens": 2000,
+        "data.unique_tokens": unique_tokens,
         "data.sequence_length": 32,
         "model.num_layers": 2,
         "model.width": 64,
@@ -67,3 +67,13 @@ def counting_ar(counting_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
 def counting_mdm(counting_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same by masked diffusion."""
     return _train(counting_corpus, tmp_path_factory.mktemp("runs") / "mdm", "masked_diffusion")
+
+
+@pytest.fixture(scope="session")
+def counting_bpe(counting_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An autoregressive model of the same text in subwords."""
+    folder = tmp_path_factory.mktemp("bpe")
+    fractions = {"training": 0.5, "validation": 0.25, "test": 0.25}
+    settings = {"piece_tokens": 32, "near_duplicates": None, "fractions": fractions, "tokenizer": "bpe:280"}
+    prepare_corpus([counting_corpus.parent / "text"], folder / "corpus", **settings)
+    return _train(folder / "corpus", folder / "ar", "autoregressive", unique_tokens=800)

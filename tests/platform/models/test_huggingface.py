@@ -69,6 +69,25 @@ def test_the_tokenizer_gives_our_ids_and_the_text_back(exported: dict[str, Path]
         assert specials == (256, 257, 258)
 
 
+@torch.no_grad()
+def test_a_model_of_subwords_gives_equal_logits_by_its_own_tokenizer(counting_bpe: Path, tmp_path: Path) -> None:
+    export_checkpoint(counting_bpe, tmp_path / "hf", "huggingface")
+    trained = open_model(counting_bpe, EXACT)
+    separator, begin, mask = (getattr(trained.vocabulary, name) for name in ("separator", "begin", "mask"))
+    assert trained.vocabulary.num_text_tokens == separator == 280
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    assert (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.mask_token_id) == (separator, begin, mask)
+    for text in ("one two three four five six seven eight", "naïve\t€  two\n<|mask|"):
+        ids = tokenizer(text)["input_ids"]
+        assert ids == [begin, *trained.encode(text)]
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text
+        tokens = torch.tensor([ids[: trained.context_tokens]])
+        ours = trained.model(tokens, causal=True)
+        torch.testing.assert_close(theirs(tokens).logits[..., : separator + 1], ours, rtol=1e-4, atol=1e-4)
+    assert len(tokenizer("one two three four")["input_ids"]) < 12  # subwords, not bytes
+
+
 def test_the_snippet_of_a_causal_model_goes_on_as_ours(
     exported: dict[str, Path], counting_ar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
