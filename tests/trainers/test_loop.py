@@ -99,6 +99,8 @@ def test_the_test_windows_were_scored_at_the_kept_best_weights(finished: Finishe
     assert validation.loss == leg.end.best_val_loss
     assert (test.loss, test.bits_per_byte) == (leg.end.test_loss, leg.end.test_bits_per_byte)
     np.testing.assert_array_equal(record.test_window_nats(), test.nats_W)
+    assert leg.end.eval_seconds is not None
+    assert record.evaluations()[-1].eval_seconds < leg.end.eval_seconds < leg.end.wall_seconds
 
 
 def test_a_trial_that_has_ended_is_left_as_it_is(finished: Finished) -> None:
@@ -233,7 +235,10 @@ def test_a_run_that_is_stopped_before_its_first_step_measured_nothing(tiny_corpu
     run = example.ScriptedRun(tmp_path, answer=lambda progress: StopRequest("budget", "spent"))
     leg = train(example.config(tiny_corpus), run)
     assert leg.end is not None
-    measured = leg.end.model_dump(exclude={"stop_reason", "stop_evidence", "tokens_seen", "wall_seconds"})
+    assert leg.end.eval_seconds == 0.0
+    measured = leg.end.model_dump(
+        exclude={"stop_reason", "stop_evidence", "tokens_seen", "wall_seconds", "eval_seconds"}
+    )
     assert {name for name, value in measured.items() if value is not None} == {"train_flops", "eval_flops"}
     assert measured["train_flops"] == measured["eval_flops"] == leg.end.tokens_seen == 0
 

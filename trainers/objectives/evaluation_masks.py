@@ -66,8 +66,8 @@ class EvaluationMasks:
         """Window of each of these rows, and what its mask hides [R, L]."""
         num_masks = self.k_WM.shape[1]
         window_R = rows_R // num_masks
-        windows_U, place_R = window_R.unique(return_inverse=True)
-        return window_R, self._masks(windows_U)[place_R, rows_R % num_masks]
+        windows_U, place_R = np.unique(window_R.numpy(), return_inverse=True)
+        return window_R, self._masks(torch.from_numpy(windows_U))[torch.from_numpy(place_R), rows_R % num_masks]
 
     def _masks(self, windows_U: Tensor) -> Tensor:
         """What is hidden of these windows [U, M, L]; mask m is number m // G of group m % G."""

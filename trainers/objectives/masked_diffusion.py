@@ -100,6 +100,6 @@ class MaskedDiffusion(Denoising):
     def _unseen_nats(self, model: LanguageModel, tokens_WL: Tensor) -> Tensor:
         """What each token costs where every token is masked, float64 [W, L]: the same at every place."""
         h_11D = model.hidden(to_device(torch.full((1, 1), self.mask), model.device), causal=False)
-        tokens_U, place_WL = tokens_WL.unique(return_inverse=True)
-        nats_U = model.nats(h_11D[0, :1].expand(len(tokens_U), -1), to_device(tokens_U, model.device))
-        return nats_U.double().cpu()[place_WL]
+        tokens_U, place_N = np.unique(tokens_WL.numpy(), return_inverse=True)
+        nats_U = model.nats(h_11D[0, :1].expand(len(tokens_U), -1), to_device(torch.from_numpy(tokens_U), model.device))
+        return nats_U.double().cpu()[torch.from_numpy(place_N).view(tokens_WL.shape)]
