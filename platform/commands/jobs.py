@@ -27,7 +27,8 @@ def submit(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a built-in study.")],
     address: _Address = None,
     storage: Annotated[
-        str | None, typer.Option(help="Folder of studies that all machines share, absolute; else the study's.")
+        str | None,
+        typer.Option(help="Folder of studies that all machines share, or s3://bucket/folder; else the study's."),
     ] = None,
     overrides: Overrides = None,
     overlay: Annotated[str | None, typer.Option(help="Lay another document over the study: gpu, or a file.")] = None,

@@ -37,7 +37,7 @@ def check_for_a_cluster(study: Study) -> None:
     if _is_relative(study.storage):
         raise CrossoverError(
             f"storage {study.storage} is a relative path, and what a job writes below its own folder on the cluster is "
-            "lost with it: give --storage with an absolute path that all machines of the cluster share"
+            "lost with it: give --storage with an absolute path that all machines of the cluster share, or s3://bucket/folder"
         )
     for where, name in _files_named(study):
         if _is_relative(name):

@@ -19,6 +19,7 @@ from crossover.platform.cluster.jobs.server import JobServer
 from crossover.platform.cluster.jobs.study_job import StudyJob, metadata_of
 from crossover.platform.study import Study
 from crossover.trainers.errors import CrossoverError
+from crossover.trainers.places import joined
 
 __all__ = ["Submission", "submit_study"]
 
@@ -45,7 +46,7 @@ class Submission:
     @property
     def folder(self) -> str:
         """Of the study, as the cluster sees it."""
-        return f"{self.study.storage.rstrip('/')}/{self.study.name}"
+        return joined(self.study.storage, self.study.name)
 
 
 def submit_study(server: JobServer, submission: Submission) -> StudyJob:

@@ -134,6 +134,11 @@ def test_a_study_that_runs_is_not_submitted_again_and_one_that_has_ended_goes_on
     assert server.job("tiny").job_id == second
 
 
+def test_a_study_in_an_object_store_is_known_by_its_place_there(server: JobServer, tiny_study: MakeStudy) -> None:
+    job = submit_study(server, Submission(tiny_study(storage="s3://bucket/runs?region=here"), installed=True))
+    assert job.folder == "s3://bucket/runs/tiny?region=here"
+
+
 def test_of_two_that_submit_at_one_instant_one_is_refused(server: JobServer, client: FakeClient, study: Any) -> None:
     client.faster = lambda: submitted(server, study)
     with pytest.raises(CrossoverError, match="is being run in /shared/runs/tiny by job"):
