@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -160,19 +159,18 @@ def _objective(name: str, trials: Sequence[TrialFiles], chosen: Sequence[str]) -
 
 
 def _trial(trial: TrialFiles, chosen: Sequence[str]) -> DrawnTrial | None:
-    rows = [row for row in trial.evaluations if math.isfinite(row.val_loss)]
-    if not rows:
+    finite = np.isfinite(trial.values("val_loss"))
+    if not finite.any():
         return None
-    training = [math.nan if row.train_loss is None else row.train_loss for row in rows]
     return DrawnTrial(
         trial_id=trial.suggestion.trial_id,
         repeat=trial.suggestion.made.repeat,
         chosen=trial.suggestion.trial_id in chosen,
         settings=trial.suggestion.axes,
         stop_reason=trial.end.stop_reason if trial.end else None,
-        epochs_E=np.array([row.epoch for row in rows]),
-        flops_E=np.array([row.train_flops for row in rows]),
-        bits_E=np.array([row.val_bits_per_byte for row in rows]),
-        validation_E=np.array([row.val_loss for row in rows]),
-        training_E=np.array(training),
+        epochs_E=trial.values("epoch")[finite],
+        flops_E=trial.values("train_flops")[finite],
+        bits_E=trial.values("val_bits_per_byte")[finite],
+        validation_E=trial.values("val_loss")[finite],
+        training_E=trial.values("train_loss")[finite],
     )

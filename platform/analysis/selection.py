@@ -118,5 +118,5 @@ def _choose(candidates: Iterable[Candidate]) -> Candidate | None:
 
 
 def _best(trial: TrialFiles) -> float | None:
-    finite = [row.val_bits_per_byte for row in trial.evaluations if row.val_bits_per_byte < float("inf")]
-    return min(finite, default=None)
+    bits = trial.values("val_bits_per_byte")
+    return min(bits[bits < float("inf")].tolist(), default=None)

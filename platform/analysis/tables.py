@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from crossover.platform.analysis.columns import evaluations_table, trials_table
 from crossover.platform.analysis.export import write_table
@@ -47,6 +49,17 @@ class TrialFiles:
     def evaluations(self) -> tuple[Evaluation, ...]:
         """Its rows that decisions are taken on, oldest first, made when they are asked for: tables need none."""
         return () if self.rows is None else tuple(evaluations_of(deciding(self.rows)))
+
+    @cached_property
+    def _decisive(self) -> pa.RecordBatch | None:
+        return None if self.rows is None else deciding(self.rows)
+
+    def values(self, name: str) -> NDArray[np.float64]:
+        """One column of these rows, a missing value NaN; rows of every trial take a large study half a minute."""
+        if self._decisive is None:
+            return np.empty(0)
+        found: NDArray[np.float64] = self._decisive[name].to_numpy(zero_copy_only=False).astype(np.float64)
+        return found
 
     @property
     def status(self) -> str:

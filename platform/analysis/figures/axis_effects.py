@@ -89,7 +89,8 @@ def _tried(findings: Findings) -> dict[tuple[str, str], list[_Tried]]:
 
 
 def _best(trial: TrialFiles) -> float | None:
-    return min((row.val_bits_per_byte for row in trial.evaluations if math.isfinite(row.val_loss)), default=None)
+    finite = np.isfinite(trial.values("val_loss"))
+    return min(trial.values("val_bits_per_byte")[finite].tolist(), default=None)
 
 
 def _importance(label: str, objective: str, tried: Sequence[_Tried]) -> Panel | None:

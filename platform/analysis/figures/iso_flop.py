@@ -80,11 +80,10 @@ def _groups(findings: Findings) -> dict[tuple[str, str], list[_Size]]:
 
 
 def _curve(trial: TrialFiles) -> tuple[Floats, Floats] | None:
-    rows = [row for row in trial.evaluations if math.isfinite(row.val_loss)]
-    if not rows:
+    finite = np.isfinite(trial.values("val_loss"))
+    if not finite.any():
         return None
-    bits = np.minimum.accumulate([row.val_bits_per_byte for row in rows])
-    return np.array([row.train_flops for row in rows]), bits
+    return trial.values("train_flops")[finite], np.minimum.accumulate(trial.values("val_bits_per_byte")[finite])
 
 
 def _levels(sizes: Sequence[_Size]) -> list[float]:

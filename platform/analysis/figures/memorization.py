@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import pyarrow.compute as pc
+
 from crossover.platform.analysis.figures.documents import Document, layout, line, log_ticks
 from crossover.platform.analysis.figures.findings import Findings
 from crossover.platform.analysis.figures.registry import Drawing, Panel, register_figure
@@ -26,10 +28,10 @@ Rows = dict[str, list[dict[str, Any]]]  # by trial, oldest first
 def memorization(findings: Findings) -> Drawing:
     """Membership inference and reproduced text, a line a trial."""
     curves: Rows = defaultdict(list)
-    if "memorization_auc" in findings.tables.evaluations.column_names:
-        for row in findings.tables.evaluations.to_pylist():
-            if row["memorization_auc"] is not None:
-                curves[row["trial_id"]].append(row)
+    evaluations = findings.tables.evaluations
+    if "memorization_auc" in evaluations.column_names:
+        for row in evaluations.filter(pc.is_valid(evaluations["memorization_auc"])).to_pylist():
+            curves[row["trial_id"]].append(row)
     if not curves:
         return Drawing((), ("Memorization was not measured: set evaluation.memorization_pieces.",))
     trials = {row["trial_id"]: row for row in findings.tables.trials.to_pylist() if row["trial_id"] in curves}

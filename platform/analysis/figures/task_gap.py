@@ -5,7 +5,6 @@ The gap is the log-likelihood of the right option less that of the best wrong on
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,14 +36,10 @@ class _Path:
     @classmethod
     def of(cls, trial: TrialFiles) -> _Path | None:
         """None where fewer than two evaluations have a gap."""
-        rows = [row for row in trial.evaluations if row.task_gap is not None and math.isfinite(row.val_loss)]
-        if len(rows) < 2:
+        known = np.isfinite(trial.values("task_gap")) & np.isfinite(trial.values("val_loss"))
+        if known.sum() < 2:
             return None
-        return cls(
-            np.array([row.epoch for row in rows]),
-            np.array([row.val_bits_per_byte for row in rows]),
-            np.array([row.task_gap for row in rows], np.float64),
-        )
+        return cls(*(trial.values(name)[known] for name in ("epoch", "val_bits_per_byte", "task_gap")))
 
     @property
     def lowest_loss(self) -> int:
