@@ -50,6 +50,7 @@ _KEPT_CHECKPOINTS = 2
 _PATIENCE_SECONDS = 600.0  # for the shards of the other workers
 _IMPATIENCE_SECONDS = 20.0  # where this worker has failed, and they may have too
 _POLL_SECONDS = 0.01
+_STORE_POLL_SECONDS = 0.2
 _BEST_SHARDS = "best"
 
 
@@ -106,17 +107,26 @@ class CommitFiles:
 
     def _write_share(self, snapshot: Snapshot) -> None:
         place = self._place(snapshot.number)
-        report = place / _report_name(self.rank)
         try:
             files = self._write_tensors(place, snapshot)
             flush(files, self.flushes)
             said = {"files": {str(path.relative_to(place)): digest_of(path).model_dump() for path in files}}
+            if self.published is not None:
+                self.published.put_share(place, snapshot.number, files)
         except Exception as error:
             for path in place.rglob(shard_name(self.rank, self.world_size)):
                 path.unlink()  # makes room for the report
-            durable_file(report, json.dumps({"error": reason_of(error)}).encode())
+            self._report(place, {"error": reason_of(error)})
             raise
-        durable_file(report, json.dumps(said).encode())
+        self._report(place, said)
+
+    def _report(self, place: Path, said: Mapping[str, object]) -> None:
+        """Tells worker 0, beside the commit or in the store, where it looks for it."""
+        name, content = _report_name(self.rank), json.dumps(said).encode()
+        if self.published is None:
+            durable_file(place / name, content)
+        else:
+            self.published.put_report(place, name, content)
 
     def _write_tensors(self, place: Path, snapshot: Snapshot) -> list[Path]:
         files = []
@@ -150,6 +160,8 @@ class CommitFiles:
         self._prune()
         if self.published is not None:
             self.published.publish(self.paths)
+            if self.world_size > 1:
+                self.published.drop_shares(place)
 
     def _write_rows(self, place: Path, snapshot: Snapshot) -> dict[Path, Digest]:
         rows = place / "evaluations.arrow"
@@ -202,8 +214,8 @@ class CommitFiles:
         place, missing, begun = self._place(number), list(range(1, self.world_size)), time.monotonic()
         files: dict[Path, Digest] = {}
         while missing:
-            for rank in [rank for rank in missing if (place / _report_name(rank)).exists()]:
-                files |= self._share_of(place, rank)
+            for rank, report in self._reports(place, missing).items():
+                files |= self._share_of(place, number, rank, report)
                 missing.remove(rank)
             patience = _IMPATIENCE_SECONDS if self.has_failed.is_set() else _PATIENCE_SECONDS
             if missing and time.monotonic() - begun > patience:
@@ -213,16 +225,26 @@ class CommitFiles:
                     "see what became of that worker and of its disk, and run the same command again"
                 )
             if missing:
-                time.sleep(_POLL_SECONDS)
+                time.sleep(_POLL_SECONDS if self.published is None else _STORE_POLL_SECONDS)
         return files
 
-    def _share_of(self, place: Path, rank: int) -> dict[Path, Digest]:
-        report = place / _report_name(rank)
-        said = json.loads(report.read_bytes())
-        report.unlink()
+    def _reports(self, place: Path, missing: list[int]) -> dict[int, bytes]:
+        """Of the workers that are done: beside the commit, or in the store, for they may be on other machines."""
+        names = {_report_name(rank): rank for rank in missing}
+        if self.published is not None:
+            return {names[name]: said for name, said in self.published.reports(place, names).items()}
+        return {rank: (place / name).read_bytes() for name, rank in names.items() if (place / name).exists()}
+
+    def _share_of(self, place: Path, number: int, rank: int, report: bytes) -> dict[Path, Digest]:
+        said = json.loads(report)
+        if self.published is None:
+            (place / _report_name(rank)).unlink()
         if "error" in said:
             raise OSError(0, f"worker {rank} says: {said['error']}")
-        return {place / name: Digest.model_validate(digest) for name, digest in said["files"].items()}
+        files = {place / name: Digest.model_validate(digest) for name, digest in said["files"].items()}
+        if self.published is not None:
+            self.published.take_share(place, number, files)
+        return files
 
     def _prune(self) -> None:
         """Keeps the newest commits with checkpoints, the rows alone that follow them, and what they rely on."""

@@ -140,6 +140,7 @@ class RecordWriter:
             self._files.flushes = ThreadPoolExecutor(_FLUSHES_AT_ONCE, thread_name_prefix="flush")
         try:
             self._by_main(lambda: self._open(facts))
+            self.world.together(self._join)
             self.world.together(lambda: find_begun(self.paths, self.world.rank))
         except BaseException:
             self.release()
@@ -151,6 +152,11 @@ class RecordWriter:
             self.published.fetch(self.paths)
         begin_record(self.paths, facts)
         self._publish()
+
+    def _join(self) -> None:
+        """Workers on machines without the first one have nothing of a record that lies in a store."""
+        if self.published is not None and not self.world.is_main:
+            self.published.join(self.paths)
 
     def _publish(self) -> None:
         if self.published is not None:

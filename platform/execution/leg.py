@@ -53,8 +53,8 @@ class RemoteLegs:
     uri: str
     term: int
 
-    def working_copy(self, trial_id: str) -> Path:
-        """This machine's folder for a record while its leg runs here."""
+    def working_copies(self, trial_id: str) -> Path:
+        """This machine's folder for the copies of a record."""
         return copy_folder(self.uri, "legs") / trial_id
 
     def record(self, trial_id: str) -> PublishedRecord:
@@ -131,8 +131,8 @@ def uses_ray_train(context: TrialContext, leg: Mapping[str, Any]) -> bool:
 
 def trial_dir(context: TrialContext, leg: Mapping[str, Any]) -> Path:
     """The folder of a leg's trial, or this machine's working copy of it."""
-    if context.remote is not None:
-        return context.remote.working_copy(leg["trial_id"])
+    if context.remote is not None:  # in a name of its own, so that nothing of an earlier leg is taken for this one's
+        return context.remote.working_copies(leg["trial_id"]) / f"{context.remote.term}-{leg['leg']}"
     return context.study_dir / "trials" / str(leg["trial_id"])
 
 
@@ -144,7 +144,7 @@ def published_record(context: TrialContext, leg: Mapping[str, Any]) -> Published
 def leave_trial_dir(context: TrialContext, leg: Mapping[str, Any]) -> None:
     """Nothing stays on a machine of a record that lies in a store: the next leg may run anywhere."""
     if context.remote is not None:
-        shutil.rmtree(trial_dir(context, leg), ignore_errors=True)
+        shutil.rmtree(context.remote.working_copies(leg["trial_id"]), ignore_errors=True)
 
 
 def leg_identity(leg: Mapping[str, Any]) -> dict[str, Any]:

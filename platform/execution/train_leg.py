@@ -23,6 +23,7 @@ from crossover.platform.execution.fence import fence_of
 from crossover.platform.execution.leg import (
     TrialContext,
     last_row,
+    leave_trial_dir,
     leg_identity,
     placement_group_prefix,
     published_record,
@@ -205,9 +206,11 @@ def _work(context: TrialContext, leg: Mapping[str, Any]) -> LegEnd:
         published=published_record(context, leg),
     )
     try:
-        return the_train(context)(trial_config(context, leg), run)
+        end = the_train(context)(trial_config(context, leg), run)
     except Exception as error:
         if is_storage_trouble(error):
             ray.get(control.cannot_store.remote(str(error)))
         ray.get(control.worker_failed.remote(leg["trial_id"], f"{type(error).__name__}: {error}"))
-        raise
+        raise  # its machine's copy stays until the next leg ends there: others may still write in it
+    leave_trial_dir(context, leg)  # workers leave the record together
+    return end

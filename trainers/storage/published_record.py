@@ -8,6 +8,7 @@ writer: one that was left over from a driver that is gone must not write among t
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ __all__ = ["PublishedRecord"]
 
 _COMMIT = "COMMIT.json"
 _FOLDERS = ("commits", "best")
+_SHARES = "shares"
 
 
 def _anybody() -> None:
@@ -53,13 +55,82 @@ class PublishedRecord:
         _emptied(paths.root)
         there = self.store.list()
         is_over = paths.end.name in there
-        names = [name for name in there if not name.startswith(_FOLDERS)]
+        names = [name for name in there if not name.startswith((*_FOLDERS, _SHARES))]
         self._get(paths, names)
         numbers = sorted({int(n.split("/")[1]) for n in there if _is_of_commit(n)}, reverse=True)
         for number in [] if is_over else numbers:
             if self._got_commit(paths, number):
                 break
         self._published = {name: _identity(paths.root / name) for name in there}
+
+    def join(self, paths: RecordPaths) -> None:
+        """Makes the copy of a machine without the first worker, in a folder of this leg alone; who comes first does.
+
+        Raises:
+            StorageError: the store cannot be read.
+            RecordError: the copy cannot be written.
+        """
+        with writing(paths.root):
+            paths.root.mkdir(parents=True, exist_ok=True)
+            lock = paths.root.with_name(f".{paths.root.name}.lock").open("w")
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not paths.facts.exists():
+                self.fetch(paths)
+
+    def put_share(self, place: Path, number: int, files: Iterable[Path]) -> None:
+        """Puts what one worker of several wrote of a commit.
+
+        Args:
+            place: where the commit is being written on this machine.
+            number: of the commit.
+            files: tensors of it; those that are part of the checkpoint go where the commit will be.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        self.store.upload({self._name_of_share(place, number, path): path for path in files})
+
+    def put_report(self, place: Path, name: str, content: bytes) -> None:
+        """Says that a worker's share is there, or why not.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        self.store.put(f"{_SHARES}/{place.name}/{name}", content)
+
+    def reports(self, place: Path, missing: Iterable[str]) -> dict[str, bytes]:
+        """Reports of workers, by name, of those that are missing and there by now.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        there = self.store.list(f"{_SHARES}/{place.name}", recursive=False)
+        names = [name for name in missing if f"{_SHARES}/{place.name}/{name}" in there]
+        contents = {name: self.store.get(f"{_SHARES}/{place.name}/{name}") for name in names}
+        return {name: content for name, content in contents.items() if content is not None}
+
+    def take_share(self, place: Path, number: int, files: Iterable[Path]) -> None:
+        """Fetches what is to be put together here, and notes what is not to be put again.
+
+        Raises:
+            StorageError: the store cannot be read.
+            FileNotFoundError: a share is not there.
+        """
+        for path in files:
+            name = self._name_of_share(place, number, path)
+            if name.startswith(_SHARES):
+                self.store.download({name: path})
+            else:
+                self._published[name] = _identity(path)
+
+    def drop_shares(self, place: Path) -> None:
+        """What was put together is not needed in parts."""
+        self.store.remove_folders([f"{_SHARES}/{place.name}"])
+
+    def _name_of_share(self, place: Path, number: int, path: Path) -> str:
+        inside = path.relative_to(place).as_posix()
+        return f"commits/{number}/{inside}" if inside.startswith("checkpoint/") else f"{_SHARES}/{place.name}/{inside}"
 
     def publish(self, paths: RecordPaths) -> None:
         """Puts what is new in the working copy, what others rely on first, and removes what went.
