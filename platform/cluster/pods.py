@@ -24,6 +24,7 @@ __all__ = [
     "WORKER_ACCOUNT",
     "head_pod",
     "submitter_pod",
+    "with_object_store",
     "worker_pod",
 ]
 
@@ -35,7 +36,11 @@ PART_OF = {"app.kubernetes.io/part-of": "crossover"}
 HEAD_ACCOUNT, WORKER_ACCOUNT = "crossover-head", "crossover-worker"
 OBJECT_STORE_BYTES = 1_000_000_000  # little goes through it: rows, stop requests, Ray Train's messages
 
+STORE_SECRET = "crossover-object-store"
+"""Secret whose keys become variables of head and workers of studies in an object store; pods with a role need none."""
+
 _CLAIM = "crossover-storage"
+_LOCAL_CACHE = "/tmp/crossover"
 _DRAIN_SECONDS = 25  # clouds give spot machines 30 s and more
 _SPOT_GRACE_SECONDS, _GRACE_SECONDS = 30, 60
 _RAY_CPUS = 1  # of raylet and agents, beside what trials are given
@@ -112,6 +117,18 @@ def worker_pod(profile: Profile, workers: Workers, image: str) -> dict[str, Any]
     if tolerations := _tolerations(profile, workers):
         spec["tolerations"] = tolerations
     return {"metadata": {"labels": _labels("worker")}, "spec": spec}
+
+
+def with_object_store(template: dict[str, Any]) -> dict[str, Any]:
+    """A pod's template for a study in an object store: credentials by reference, working copies on its own disk."""
+    (container,) = template["spec"]["containers"]
+    others = [variable for variable in container["env"] if variable["name"] != "CROSSOVER_CACHE"]
+    container = {
+        **container,
+        "env": [{"name": "CROSSOVER_CACHE", "value": _LOCAL_CACHE}, *others],
+        "envFrom": [{"secretRef": {"name": STORE_SECRET, "optional": True}}],
+    }
+    return {**template, "spec": {**template["spec"], "containers": [container]}}
 
 
 def submitter_pod(image: str) -> dict[str, Any]:

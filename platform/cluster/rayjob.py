@@ -25,6 +25,7 @@ from crossover.platform.cluster.pods import (
     STUDY_FILE,
     head_pod,
     submitter_pod,
+    with_object_store,
     worker_pod,
 )
 from crossover.platform.cluster.profiles import PROFILES, SPOT_LABEL, Profile
@@ -33,6 +34,7 @@ from crossover.platform.study import Study, read_study
 from crossover.platform.study.document import write_yaml
 from crossover.search_spaces import near
 from crossover.trainers.errors import CrossoverError
+from crossover.trainers.places import is_uri
 
 __all__ = ["PLACEHOLDER_IMAGE", "TOKEN_SECRET", "Rendered", "Rendering", "is_pinned", "job_name", "render"]
 
@@ -194,9 +196,9 @@ class _Job:
     def entrypoint(self) -> str:
         """One simple command: what a shell would make of more than that would run in the submitter's pod."""
         words = ["crossover", "run", STUDY_FILE]
-        if "://" not in self.study.storage:
-            words += ["--storage", self.storage_folder(), "--report"]
-        return shlex.join(words)
+        if not is_uri(self.study.storage):
+            words += ["--storage", self.storage_folder()]
+        return shlex.join([*words, "--report"])
 
     def storage_folder(self) -> str:
         given = self.study.storage
@@ -234,6 +236,9 @@ class _Job:
             },
             "workerGroupSpecs": [self.worker_group()],
         }
+        if is_uri(self.study.storage):
+            for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+                group["template"] = with_object_store(group["template"])
         return {**cluster, **self.autoscaling()} if self.autoscales else cluster
 
     def study_yaml(self) -> str:

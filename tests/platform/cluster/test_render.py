@@ -224,3 +224,14 @@ def test_corpus_that_the_cluster_cannot_see_is_warned_of(tmp_path: Path) -> None
     (warning,) = rendered("dev-cpu", "data.corpus=corpora/mine").warnings
     assert "/mnt/storage/corpora/mine" in warning
     assert not rendered("dev-cpu", "data.corpus=/mnt/storage/corpora/mine").warnings
+
+
+def test_a_study_in_an_object_store_has_its_credentials_by_reference(crds: list[Crd]) -> None:
+    job = rendered("spot-sweep", "storage=s3://bucket/runs?region=eu-west-1")
+    cluster = job.manifest["spec"]["rayClusterSpec"]
+    assert job.manifest["spec"]["entrypoint"] == "crossover run /mnt/study/study.yaml --report"
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "crossover-object-store", "optional": True}}]
+        assert {"name": "CROSSOVER_CACHE", "value": "/tmp/crossover"} in container["env"]
+    assert not lint([Document(yaml.safe_load(job.yaml()))], crds, ROOT / "k8s" / "image").findings
