@@ -34,7 +34,7 @@ from crossover.trainers.world import World
 
 __all__ = ["Measured", "Measures", "open_measures"]
 
-_PIECE_MASKS = 8  # of a bound, for memorization: with 2, their noise hides most of what membership does
+_PIECE_MASKS = 4  # of a bound, for memorization: with fewer, their noise hides most of what membership does
 
 
 @dataclass(frozen=True)
