@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import pytest
 
@@ -68,6 +69,12 @@ def run(search: Searcher, objective: Mapping[str, float] | None = None, num_tria
     return taken
 
 
+@cache
+def taken_by(sampler: str, stratum: int = 0) -> list[Settings]:
+    """What a search of its own comes to, done once for all tests that ask; it repeats by its seed."""
+    return run(searcher(sampler, stratum=stratum))
+
+
 def feed(search: Searcher, history: Sequence[tuple[Settings, float | None]], order: Sequence[int]) -> None:
     for number, (settings, _) in enumerate(history):
         search.observe(number, settings)
@@ -78,11 +85,11 @@ def feed(search: Searcher, history: Sequence[tuple[Settings, float | None]], ord
 @pytest.mark.parametrize("sampler", SAMPLERS)
 class TestEverySampler:
     def test_same_seed_and_results_give_the_same_suggestions(self, sampler: str) -> None:
-        assert run(searcher(sampler)) == run(searcher(sampler))
+        assert run(searcher(sampler)) == taken_by(sampler)
 
     def test_suggestions_lie_inside_the_domain_and_have_the_axes_that_apply(self, sampler: str) -> None:
         for stratum in (0, 1):
-            for settings in run(searcher(sampler, stratum=stratum)):
+            for settings in taken_by(sampler, stratum):
                 assert tuple(settings) == ORDERED.nuisance(ORDERED.strata()[stratum])
                 assert all(ORDERED.axes[path].domain.takes(value) for path, value in settings.items())
 
@@ -94,7 +101,7 @@ class TestEverySampler:
         assert all(("decay" in settings) == (settings["layers"] == 2) for settings in taken)
 
     def test_searcher_rebuilt_in_the_middle_goes_on_the_same_whatever_order_results_came_in(self, sampler: str) -> None:
-        taken = run(searcher(sampler))
+        taken = taken_by(sampler)
         history = [(settings, loss(settings)) for settings in taken]
         for middle in range(len(taken)):
             rebuilt = searcher(sampler)
@@ -127,7 +134,7 @@ class TestEverySampler:
         assert settings is None or set(settings) == {"epochs", "dropout", "decay"}
 
     def test_later_result_of_a_configuration_replaces_an_earlier_one(self, sampler: str) -> None:
-        taken = run(searcher(sampler), num_trials=5)
+        taken = taken_by(sampler)[:5]
         told_once, told_twice = searcher(sampler), searcher(sampler)
         feed(told_once, [(settings, loss(settings)) for settings in taken], range(len(taken)))
         feed(told_twice, [(settings, 9.0 - loss(settings)) for settings in taken], range(len(taken)))
@@ -136,7 +143,7 @@ class TestEverySampler:
         assert told_once.suggest(len(taken)) == told_twice.suggest(len(taken))
 
     def test_configurations_that_break_a_constraint_are_never_suggested(self, sampler: str) -> None:
-        free = run(searcher(sampler))
+        free = taken_by(sampler)
         bounded = run(searcher(sampler, allowed=lambda settings: number_of(settings["epochs"]) <= 4))
         assert bounded
         assert all(number_of(settings["epochs"]) <= 4 for settings in bounded)

@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -71,21 +70,31 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", ["results", "status", "report"])
-def test_commands_on_a_study_unpickle_nothing(command: str, study: Path) -> None:
-    code = "sys.argv[0] = 'crossover'\nfrom crossover.platform.cli import main\nmain()"
-    done = run_watched(code, command, study)
+def test_commands_on_a_study_unpickle_nothing(study: Path) -> None:
+    code = """
+from crossover.platform.cli import main
+for command in ("results", "status", "report"):
+    sys.argv = ["crossover", command, sys.argv[-1]]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, command
+    print("done:", command)
+"""
+    done = run_watched(code, study)
     assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if line.startswith("done: ")]
+    assert said == ["done: results", "done: status", "done: report"]
 
 
-def test_resumed_trial_unpickles_nothing(tiny_corpus: Path, tmp_path: Path) -> None:
+def test_resumed_trial_unpickles_nothing(tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TRAINERS_TESTS))
+    import loop_examples as example
+
+    from crossover.trainers.loop import train
+
     folder = tmp_path / "trial"
-    killed = subprocess.run(
-        [sys.executable, str(TRAINERS_TESTS / "killed_run.py"), str(tiny_corpus), str(folder), "{}", "2", "removal"],
-        capture_output=True,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert train(example.config(tiny_corpus), example.ScriptedRun(folder, until_tokens=900)).status == "paused"
     plant(folder)
     code = """
 from pathlib import Path

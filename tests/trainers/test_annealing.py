@@ -39,6 +39,12 @@ def run(corpus: Path, folder: Path, settings: dict[str, Any]) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with branches that nothing happened to."""
+    return run(tiny_corpus, tmp_path_factory.mktemp("undisturbed"), BRANCHES)
+
+
 @pytest.fixture(scope="module", params=RUNS, ids=lambda s: s["objective.name"])
 def branched(request: pytest.FixtureRequest, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     settings: dict[str, Any] = request.param
@@ -108,10 +114,10 @@ def test_decisions_can_be_taken_on_the_branches(tiny_corpus: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("decides", [False, True])
 def test_a_run_interrupted_on_a_branch_makes_it_again_and_goes_on_the_same(
-    decides: bool, tiny_corpus: Path, tmp_path: Path
+    decides: bool, tiny_corpus: Path, tmp_path: Path, undisturbed: Path
 ) -> None:
     settings = BRANCHES | {"annealing.decides": decides}
-    expected = run(tiny_corpus, tmp_path / "whole", settings)
+    expected = run(tiny_corpus, tmp_path / "whole", settings) if decides else undisturbed
     config, heard = example.config(tiny_corpus, **settings), []
 
     def answer(progress: Progress) -> StopRequest | None:
@@ -146,7 +152,7 @@ def test_a_final_stop_on_a_branch_ends_the_run_without_its_row(tiny_corpus: Path
 
 
 def test_nothing_of_a_branch_is_in_a_checkpoint(
-    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_corpus: Path, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Commits are due at every step here, and a kill on a branch leaves the run before it."""
     branch_step: Callable[..., None] = loop.branch_step
@@ -162,8 +168,7 @@ def test_nothing_of_a_branch_is_in_a_checkpoint(
         train(config, example.ScriptedRun(tmp_path / "killed"))
     monkeypatch.undo()
     train(config, example.ScriptedRun(tmp_path / "killed"))
-    expected = run(tiny_corpus, tmp_path / "whole", BRANCHES)
-    rows, wanted = (TrialRecord(path).evaluations() for path in (tmp_path / "killed", expected))
+    rows, wanted = (TrialRecord(path).evaluations() for path in (tmp_path / "killed", undisturbed))
     assert example.bits(rows) == example.bits(wanted)
 
 

@@ -25,6 +25,7 @@ BIAS = {"model.balancing": "bias", "model.bias_rate": 0.01, "model.shared_expert
 EXACT = {
     "regularization.dropout": 0.0,
     "model.num_layers": 2,
+    "schedule.epochs": 3,
     "evaluation.ratio": 2.5,
     "optimizer.learning_rate": 1e-3,  # at 1e-2 a difference in the last digit grows tenfold every few steps
 }

@@ -60,7 +60,7 @@ def assert_same(record: TrialRecord, expected: TrialRecord) -> None:
     ("settings", "instant"),
     [
         (example.AUTOREGRESSIVE, "shards"),
-        (example.AUTOREGRESSIVE, "best"),
+        pytest.param(example.AUTOREGRESSIVE, "best", marks=pytest.mark.slow),
         pytest.param(example.MASKED_DIFFUSION, "shards", marks=pytest.mark.slow),
         pytest.param(example.MASKED_DIFFUSION, "removal", marks=pytest.mark.slow),
         pytest.param(example.AUTOREGRESSIVE, "removal", marks=pytest.mark.slow),

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import loop_examples as example
+import pytest
 import yaml
 
 from crossover.trainers.record import TrialRecord
+
+pytestmark = pytest.mark.slow  # each start loads torch three times
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

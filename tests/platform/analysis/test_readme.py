@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from synthetic_study import SyntheticStudy
 from crossover.platform.analysis import answer, load_study
 
 ROOT = Path(__file__).resolve().parents[3]
+Refresh = Callable[[Path, Path], tuple[int, str]]
 BEGIN, END = "<!-- quickstart:begin -->", "<!-- quickstart:end -->"
 
 
@@ -25,9 +27,21 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def refresh(study: Path, checkout: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "docs/quickstart.py"), str(study), "--root", str(checkout)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def refresh(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refresh:
+    """Runs the script in this process: its exit code and what it said of mistakes."""
+
+    def run(study: Path, checkout: Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["quickstart.py", str(study), "--root", str(checkout)])
+        code: object = 0
+        try:
+            runpy.run_path(str(ROOT / "docs/quickstart.py"), run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        assert isinstance(code, int)
+        return code, capsys.readouterr().err
+
+    return run
 
 
 def parts(path: Path) -> tuple[str, str, str]:
@@ -36,11 +50,10 @@ def parts(path: Path) -> tuple[str, str, str]:
     return before, block, after
 
 
-def test_blocks_say_the_answer_and_the_rest_is_left(study_folder: Path, checkout: Path) -> None:
+def test_blocks_say_the_answer_and_the_rest_is_left(study_folder: Path, checkout: Path, refresh: Refresh) -> None:
     documents = [checkout / "README.md", checkout / "docs/findings.md"]
     before = [parts(path) for path in documents]
-    done = refresh(study_folder, checkout)
-    assert done.returncode == 0, done.stderr
+    assert refresh(study_folder, checkout) == (0, "")
     after = [parts(path) for path in documents]
     assert [(a, c) for a, _, c in after] == [(a, c) for a, _, c in before]
     readme, findings = (block for _, block, _ in after)
@@ -59,20 +72,22 @@ def test_blocks_say_the_answer_and_the_rest_is_left(study_folder: Path, checkout
     assert [path.read_text() for path in documents] == texts, "a second time changes nothing"
 
 
-def test_a_study_that_is_not_finished_or_has_lost_a_trial_changes_nothing(tmp_path: Path, checkout: Path) -> None:
+def test_a_study_that_is_not_finished_or_has_lost_a_trial_changes_nothing(
+    tmp_path: Path, checkout: Path, refresh: Refresh
+) -> None:
     folder = SyntheticStudy(recipes=("shared",), num_documents=30).write(tmp_path / "study")
     shutil.rmtree(folder / "trials" / next(iter(load_study(folder).files)))
     texts = [(checkout / name).read_text() for name in ("README.md", "docs/findings.md")]
-    done = refresh(folder, checkout)
-    assert done.returncode == 2
-    assert "1 trial that ended has no record any more" in done.stderr and "Traceback" not in done.stderr
+    code, said = refresh(folder, checkout)
+    assert code == 2
+    assert "1 trial that ended has no record any more" in said
     assert [(checkout / name).read_text() for name in ("README.md", "docs/findings.md")] == texts
 
 
-def test_documents_without_markers_are_one_error(study_folder: Path, checkout: Path) -> None:
+def test_documents_without_markers_are_one_error(study_folder: Path, checkout: Path, refresh: Refresh) -> None:
     (checkout / "docs/findings.md").write_text("# Findings\n")
     readme = (checkout / "README.md").read_text()
-    done = refresh(study_folder, checkout)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert f"findings.md must hold {BEGIN}" in done.stderr
+    code, said = refresh(study_folder, checkout)
+    assert (code, said.count("\n")) == (2, 1)
+    assert f"findings.md must hold {BEGIN}" in said
     assert (checkout / "README.md").read_text() == readme

@@ -143,6 +143,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_report(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_page_draws_its_figures_without_errors_or_requests(report: Path, browser: str, tmp_path: Path) -> None:
     command = [
