@@ -1,10 +1,11 @@
-"""What a test needs and this machine lacks: the test is skipped, and says why."""
+"""What tests of all packages share. What a test needs and this machine lacks: it is skipped, and says why."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,3 +58,12 @@ def store() -> Iterator[Store]:
         store = Store()
         yield store
         store.close()
+
+
+@pytest.fixture(scope="session")
+def real_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The committed study of real trials; tests only read it."""
+    folder = tmp_path_factory.mktemp("real_study")
+    with tarfile.open(Path(__file__).parent / "data" / "crossover-cpu.tar.xz") as packed:
+        packed.extractall(folder, filter="data")
+    return folder / "crossover-cpu"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-DATA = Path(__file__).parents[1] / "data"
 
 pytestmark = [
     pytest.mark.end_to_end,
@@ -28,10 +26,8 @@ pytestmark = [
 
 
 @pytest.fixture
-def study_dir(tmp_path: Path) -> Path:
-    with tarfile.open(DATA / "crossover-cpu.tar.xz") as packed:
-        packed.extractall(tmp_path, filter="data")
-    return tmp_path / "crossover-cpu"
+def study_dir(real_study: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(real_study, tmp_path / "crossover-cpu")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from crossover.trainers.checkpoint import Checkpoint
-from crossover.trainers.record_writer import RecordWriter
+from crossover.trainers.record_writer import RecordWriter, open_record
 from crossover.trainers.rows import Evaluation, TrialFacts
 
 
@@ -91,6 +91,14 @@ def commit_rows(writer: RecordWriter, count: int, first: int = 1) -> None:
     """One commit a row, each a new best."""
     for n in range(first, count + 1):
         writer.commit(rows(n), checkpoint(n), window_nats={n: window_nats(n)}, best=(n, weights(n)))
+
+
+def written(path: Path) -> Path:
+    """A record of three evaluations, each a new best."""
+    with open_record(path, facts()) as writer:
+        assert writer.restore() is None
+        commit_rows(writer, 3)
+    return path
 
 
 def flip_a_bit(path: Path) -> None:

@@ -5,21 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from config_examples import config
 
-from crossover.trainers.config import TrialConfig, config_from_dotted
 from crossover.trainers.errors import ConfigError
-
-GOOD: dict[str, Any] = {
-    "data.corpus": "python-stdlib",
-    "data.unique_tokens": 1000,
-    "model.size": "400k",
-    "objective.name": "autoregressive",
-    "schedule.epochs": 2,
-}
-
-
-def config(**changes: Any) -> TrialConfig:
-    return config_from_dotted(GOOD | {name.replace("__", "."): value for name, value in changes.items()})
 
 
 @pytest.mark.parametrize(

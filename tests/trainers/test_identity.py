@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from config_examples import config
 
-from crossover.trainers.config import TrialConfig, config_from_dotted
 from crossover.trainers.identity import config_hash, trial_identity
-
-GOOD: dict[str, Any] = {
-    "data.corpus": "python-stdlib",
-    "data.unique_tokens": 1000,
-    "model.size": "400k",
-    "objective.name": "autoregressive",
-    "schedule.epochs": 2,
-}
-
-
-def config(**changes: Any) -> TrialConfig:
-    return config_from_dotted(GOOD | {name.replace("__", "."): value for name, value in changes.items()})
 
 
 def test_settings_that_came_later_leave_earlier_records_their_identity() -> None:

@@ -29,12 +29,7 @@ END = TrialEnd(stop_reason="completed", stop_evidence="all epochs are done")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A record of three evaluations, each a new best."""
-    path = tmp_path / "trial"
-    with open_record(path, example.facts()) as writer:
-        assert writer.restore() is None
-        example.commit_rows(writer, 3)
-    return path
+    return example.written(tmp_path / "trial")
 
 
 def test_missing_stays_missing_and_non_finite_stays_as_it_is() -> None:

@@ -26,12 +26,7 @@ def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A record of three evaluations, each a new best."""
-    path = tmp_path / "trial"
-    with open_record(path, example.facts()) as writer:
-        assert writer.restore() is None
-        example.commit_rows(writer, 3)
-    return path
+    return example.written(tmp_path / "trial")
 
 
 def test_a_trial_goes_on_from_its_newest_commit(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,11 +14,8 @@ DATA = Path(__file__).parents[2] / "data"
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> StudyTables:
-    folder = tmp_path_factory.mktemp("example")
-    with tarfile.open(DATA / "crossover-cpu.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return load_study(folder / "crossover-cpu")
+def example(real_study: Path) -> StudyTables:
+    return load_study(real_study)
 
 
 @pytest.mark.parametrize("name", ["trials", "evaluations"])

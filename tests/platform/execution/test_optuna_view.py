@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,9 @@ from crossover.platform.study import StudyError
 DATA = Path(__file__).parents[2] / "data"
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("example")
-    with tarfile.open(DATA / "crossover-cpu.tar.xz") as packed:
-        packed.extractall(folder, filter="data")
-    return folder / "crossover-cpu"
-
-
 @pytest.fixture
-def study_dir(archive: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(archive, tmp_path / "crossover-cpu")
+def study_dir(real_study: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(real_study, tmp_path / "crossover-cpu")
 
 
 def read(journal: Path) -> dict[str, list[FrozenTrial]]:

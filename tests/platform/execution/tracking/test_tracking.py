@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,21 +23,12 @@ from crossover.platform.study.model import TrackingConfig
 from crossover.trainers.errors import CrossoverError
 from crossover.trainers.rows import Evaluation, TrialEnd
 
-DATA = Path(__file__).parents[3] / "data"
 NUM_TRIALS = 4
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("example")
-    with tarfile.open(DATA / "crossover-cpu.tar.xz") as packed:
-        packed.extractall(folder, filter="data")
-    return folder / "crossover-cpu"
-
-
 @pytest.fixture
-def study_dir(archive: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(archive, tmp_path / "crossover-cpu")
+def study_dir(real_study: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(real_study, tmp_path / "crossover-cpu")
 
 
 def some_trials(study_dir: Path) -> list[tuple[Any, str]]:
