@@ -38,14 +38,19 @@ class RayData:
         import ray.data
         from ray.data import TaskPoolStrategy
 
+        from crossover.platform.execution.ray_private import end_dataset
+
         ray.data.DataContext.get_current().enable_progress_bars = False
         items = [{"job": pickle.dumps(job)} for job in jobs]
         dataset = ray.data.from_items(items, override_num_blocks=len(items))
         done = dataset.map(partial(_run, function), num_cpus=1, compute=TaskPoolStrategy(self._num_workers))
-        for row in done.iter_rows():
-            if row["error"] is not None:
-                raise pickle.loads(row["error"])
-            yield pickle.loads(row["result"])
+        try:
+            for row in done.iter_rows():
+                if row["error"] is not None:
+                    raise pickle.loads(row["error"])
+                yield pickle.loads(row["result"])
+        finally:
+            end_dataset(done)
 
 
 def _run(function: Callable[[Any], Any], row: dict[str, Any]) -> dict[str, Any]:

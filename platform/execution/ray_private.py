@@ -2,7 +2,7 @@
 
 What they are for: a placement group of Ray Train has no name and stays behind when its run is killed, so it is given
 one, and its claim on the cluster is taken back; of the sizes of an elastic run only those are taken that share a batch;
-and runs without Ray Data need not start an actor for it.
+runs without Ray Data need not start an actor for it; and a dataset that is not read to its end is ended.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = [
     "LegTrainer",
     "WorkerGroupCallback",
     "claim_of",
+    "end_dataset",
     "is_preempted",
     "name_placement_groups",
     "take_back_claim",
@@ -124,3 +125,11 @@ def take_back_claim(name: str) -> None:
 def is_preempted() -> bool:
     """In a worker of Ray Train: whether a machine of this run is to be taken away soon, as far as it knows."""
     return get_train_context().preemption_context.preemption_info is not None
+
+
+def end_dataset(dataset: Any) -> None:
+    """Ends what computes a dataset of Ray Data that may not have been read to its end.
+
+    Its thread would go on asking a Ray that has been shut down, which waits, or starts another one.
+    """
+    dataset._synchronize_progress_bar()  # named for what it was first needed for

@@ -62,29 +62,24 @@ def write_study(folder: Path, *, unique_tokens: int = 2048, fixed: dict[str, Any
     return folder / "words.yaml"
 
 
-class Runs:
-    """Starts `crossover run`, and finds and ends the processes of what it started, and no others.
+class Commands:
+    """Starts `crossover`, and finds and ends the processes of what it started, and no others.
 
     Args:
-        study_file: that is run.
         environment: variables beside those of this process; RAY_ADDRESS is none of them unless it is given here.
     """
 
-    def __init__(self, study_file: Path, **environment: str) -> None:
-        self._study_file = study_file
+    def __init__(self, **environment: str) -> None:
         self._mark = uuid.uuid4().hex
         inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         ours = {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", _MARK: self._mark}
         self._environment = {**inherited, **ours, **environment}
         self._started: list[subprocess.Popen[str]] = []
 
-    def start(self, storage: Path, *overrides: str) -> subprocess.Popen[str]:
+    def begin(self, *arguments: object) -> subprocess.Popen[str]:
         """A process group of its own, as a shell gives it."""
-        command = [str(Path(sys.executable).with_name("crossover")), "run", str(self._study_file)]
-        command += ["--storage", str(storage)]
-        command += [part for override in overrides for part in ("--set", override)]
         process = subprocess.Popen(
-            command,
+            [str(Path(sys.executable).with_name("crossover")), *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -93,12 +88,6 @@ class Runs:
         )
         self._started.append(process)
         return process
-
-    def run(self, storage: Path, *overrides: str) -> tuple[int, str]:
-        """To its end: its exit code and what it said."""
-        process = self.start(storage, *overrides)
-        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
-        return process.returncode, output
 
     def processes(self) -> list[int]:
         """Everything that was started here and what came of it."""
@@ -118,6 +107,34 @@ class Runs:
             kill(pid)
         for process in self._started:
             process.wait()
+
+
+class Runs(Commands):
+    """`crossover run` of one study.
+
+    Args:
+        study_file: that is run.
+        environment: see `Commands`.
+    """
+
+    def __init__(self, study_file: Path, **environment: str) -> None:
+        super().__init__(**environment)
+        self._study_file = study_file
+
+    def start(self, storage: Path, *overrides: str) -> subprocess.Popen[str]:
+        """Begins it, with these values of dotted paths over those of the file."""
+        changes = [part for override in overrides for part in ("--set", override)]
+        return self.begin("run", self._study_file, "--storage", storage, *changes)
+
+    def run(self, storage: Path, *overrides: str) -> tuple[int, str]:
+        """To its end: its exit code and what it said."""
+        return finished(self.start(storage, *overrides))
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The exit code of a command that ends by itself, and what it said."""
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    return process.returncode, output
 
 
 def kill(pid: int) -> None:

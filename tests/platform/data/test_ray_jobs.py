@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,4 @@ def test_a_broken_line_on_ray_is_the_same_message(source: Path, tmp_path: Path) 
     with pytest.raises(CorpusError, match=r"bad\.jsonl, line 2, is no JSON"):
         prepare([str(source), str(tmp_path / "bad.jsonl")], tmp_path / "corpus", on_ray=True)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
+    assert not [thread.name for thread in threading.enumerate() if "StreamingExecutor" in thread.name]

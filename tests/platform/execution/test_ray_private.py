@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+import ray.data
 import ray.train
 import ray.train.constants
 from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator
@@ -30,6 +32,7 @@ from crossover.platform.execution.ray_private import (
     TRAIN_SETTINGS,
     LegTrainer,
     claim_of,
+    end_dataset,
     is_preempted,
     name_placement_groups,
     take_back_claim,
@@ -112,6 +115,18 @@ def test_claim_is_taken_back_from_who_holds_it(monkeypatch: pytest.MonkeyPatch) 
     assert source.count('="AutoscalingCoordinator"') == 2  # name and namespace
     method = default_autoscaling_coordinator._AutoscalingCoordinatorActor.cancel_request
     assert "requester_id" in inspect.signature(method).parameters
+
+
+def test_a_dataset_has_what_ends_it_and_that_ends_all_of_it() -> None:
+    source = inspect.getsource(ray.data.Dataset._synchronize_progress_bar)  # type: ignore[attr-defined]
+    assert "self._current_executor.shutdown(force=True)" in source
+    ended: list[bool] = []
+    executor = SimpleNamespace(shutdown=lambda force: ended.append(force))
+    dataset = SimpleNamespace(_current_executor=executor)
+    dataset._synchronize_progress_bar = partial(ray.data.Dataset._synchronize_progress_bar, dataset)
+    end_dataset(dataset)
+    end_dataset(dataset)
+    assert ended == [True]
 
 
 class Client:
