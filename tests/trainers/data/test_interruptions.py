@@ -8,7 +8,10 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -143,11 +146,27 @@ def test_the_limit_of_a_file_system_is_one_message(source: Path, tmp_path: Path)
     assert not (tmp_path / "corpus").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Not root, who may write everywhere."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
 def test_a_folder_without_permission_is_one_message(source: Path, tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(CorpusError, match=r"cannot be written \(Permission denied\)"):
-        prepared(source, tmp_path / "corpus")
+    prepared(source, tmp_path / "corpus")  # loads what an ordinary user may not be able to read here
+    with ordinary_user(), tempfile.TemporaryDirectory() as scratch:
+        (text := Path(scratch, "a.txt")).write_text("text")
+        (place := Path(scratch, "closed")).mkdir(0o500)
+        with pytest.raises(CorpusError, match=r"closed/corpus cannot be written \(Permission denied\): make room"):
+            prepared(text, place / "corpus")
+        assert not any(place.iterdir())
 
 
 def test_workers_end_with_their_parent(source: Path, tmp_path: Path) -> None:
