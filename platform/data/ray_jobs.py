@@ -70,7 +70,7 @@ def ray_executor(num_workers: int | None) -> Iterator[RayData]:
     Raises:
         UnfinishedError: a machine was lost for good, or does not see the folder.
     """
-    import ray.data  # here, for it sets up its loggers when it is loaded, and the session silences them
+    import ray.data  # noqa: F401 - it sets up its loggers when it is loaded, and the session silences them
     from ray.exceptions import RayError
 
     from crossover.platform.execution.ray_session import ray_session

@@ -144,7 +144,8 @@ class TestEverySampler:
 
     def test_configurations_that_break_a_constraint_are_never_suggested(self, sampler: str) -> None:
         free = taken_by(sampler)
-        bounded = run(searcher(sampler, allowed=lambda settings: number_of(settings["epochs"]) <= 4))
+        search = searcher(sampler, allowed=lambda settings: number_of(settings["epochs"]) <= 4)
+        bounded = run(search, num_trials=6)
         assert bounded
         assert all(number_of(settings["epochs"]) <= 4 for settings in bounded)
         assert any(number_of(settings["epochs"]) > 4 for settings in free) or sampler == "coordinate_descent"
