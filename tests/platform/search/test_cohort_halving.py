@@ -20,7 +20,7 @@ SET_RULES = ["cohort_halving", "patient_halving", "hyperband", "median"]
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 @pytest.mark.parametrize("rule", SET_RULES)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_any_order_any_workers_and_any_kills_give_the_same_study(rule: str, sampler: str, seed: int) -> None:
     kwargs = {"scheduler": rule, "sampler": sampler, "trials": 8, "cohort": 5, "repeats": 2, "final_repeats": 3}

@@ -317,7 +317,7 @@ def _shuffled(bench: Bench, choose: Callable[[int], int], kills: int) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_any_interleaving_with_kills_plans_every_configuration_exactly_once(sampler: str, data: st.DataObject) -> None:
     bench = Bench(trials=4, repeats=2, final_repeats=3, slots=3, sampler=sampler)
@@ -330,7 +330,7 @@ def test_any_interleaving_with_kills_plans_every_configuration_exactly_once(samp
     assert {line.trial_id for line in lines} == set(bench.records.ends)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_interrupted_study_plans_the_same_trials_as_an_undisturbed_one(data: st.DataObject) -> None:
     undisturbed = Bench(trials=6, slots=1, sampler="random")

@@ -60,11 +60,11 @@ def test_a_model_that_repeats_its_data_remembers_it_and_an_untrained_one_does_no
     settings = config(
         tiny_corpus,
         objective__name=objective,
-        schedule__epochs=150,
+        schedule__epochs=60,
         optimizer__name="muon",
         optimizer__learning_rate=5e-3,
         regularization__dropout=0.0,
-        evaluation__first_epoch=150,
+        evaluation__first_epoch=60,
         evaluation__memorization_pieces=12,
         **LONG,
     )
