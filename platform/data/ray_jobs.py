@@ -43,7 +43,8 @@ class RayData:
         ray.data.DataContext.get_current().enable_progress_bars = False
         items = [{"job": pickle.dumps(job)} for job in jobs]
         dataset = ray.data.from_items(items, override_num_blocks=len(items))
-        done = dataset.map(partial(_run, function), num_cpus=1, compute=TaskPoolStrategy(self._num_workers))
+        at_once = None if self._num_workers is None else min(self._num_workers, len(items))  # Ray warns of more
+        done = dataset.map(partial(_run, function), num_cpus=1, compute=TaskPoolStrategy(at_once))
         try:
             for row in done.iter_rows():
                 if row["error"] is not None:
