@@ -59,7 +59,7 @@ def measured(source: Path, output: Path, tokenizer: str, workers: int) -> dict[s
 def main() -> None:
     """Prepares both, and measures all processes of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--megabytes", type=int, default=1000, help="below 1000 the small one is less than one part")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--tokenizer", default="bytes")
     options = parser.parse_args()
