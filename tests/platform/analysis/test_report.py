@@ -143,15 +143,33 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_report(folder)
 
 
+def dump(browser: str, page: Path, profile: Path) -> subprocess.CompletedProcess[str]:
+    """What the browser made of a page, and what it said on its console."""
+    command = [
+        *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+        *(f"--user-data-dir={profile}", "--enable-logging=stderr", "--virtual-time-budget=4000"),
+        *("--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1400,3000", "--dump-dom", page.as_uri()),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
 @pytest.mark.slow
 @pytest.mark.browser
 def test_the_page_draws_its_figures_without_errors_or_requests(report: Path, browser: str, tmp_path: Path) -> None:
-    command = [
-        *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-        *(f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=4000"),
-        *("--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1400,3000", "--dump-dom", report.as_uri()),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = dump(browser, report, tmp_path / "profile")
     assert "CONSOLE" not in done.stderr
     assert done.stdout.count('class="main-svg"') >= 6
     assert "MDM below AR" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_figures_are_printed_in_the_width_of_paper(report: Path, browser: str, tmp_path: Path) -> None:
+    """Those of the screen's width would lie over one another."""
+    printing = "<script>window.dispatchEvent(new Event('beforeprint'))</script></body>"
+    page = tmp_path / "printed.html"
+    page.write_text(report.read_text().replace("</body>", printing))
+    done = dump(browser, page, tmp_path / "profile")
+    widths = set(re.findall(r'<svg class="main-svg"[^>]*? width="(\d+)"', done.stdout))
+    assert widths == {"565", "1140"}
+    assert "CONSOLE" not in done.stderr

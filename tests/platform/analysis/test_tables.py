@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +224,12 @@ def test_reading_tables_loads_no_figure_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert io.StringIO(done.stdout).read().strip() == "[]"
+
+
+def test_columns_of_a_trial_are_those_of_its_rows_and_what_is_missing_is_no_number(study_folder: Path) -> None:
+    for trial in load_study(study_folder).files.values():
+        for name in ("epoch", "val_bits_per_byte", "train_loss", "task_gap"):
+            rows = [getattr(row, name) for row in trial.evaluations]
+            expected = [float("nan") if value is None else value for value in rows]
+            assert trial.values(name).tolist() == pytest.approx(expected, nan_ok=True)
+        assert replace(trial, rows=None).values("epoch").tolist() == []
