@@ -14,7 +14,7 @@ STORAGE ?= runs
 PACKAGES := platform search_spaces trainers
 BENCHMARKS ?= data_share objective_step leg_overhead study_throughput checkpoint_stall trainer_speed fsdp two_worker_leg \
   searcher_time samplers mixture_step muon_step large_studies large_report simulated_search crossing_coverage \
-  confirmed_search prepare_speed prepare_memory law_fits elbo_error multiple_choice
+  confirmed_search prepare_speed prepare_memory law_fits elbo_error multiple_choice trial_costs
 
 .PHONY: help demo setup test test-all check format lint types bench schema report readme notebooks clean
 
