@@ -51,7 +51,11 @@ def assert_same(record: TrialRecord, expected: TrialRecord) -> None:
     for row in expected.evaluations():
         np.testing.assert_array_equal(record.window_nats(row.step), expected.window_nats(row.step))
     np.testing.assert_array_equal(record.test_window_nats(), expected.test_window_nats())
-    ends = [end.model_dump(exclude={"wall_seconds"}) for r in (record, expected) if (end := r.end()) is not None]
+    ends = [
+        end.model_dump(exclude={"wall_seconds", "eval_seconds"})
+        for r in (record, expected)
+        if (end := r.end()) is not None
+    ]
     assert len(ends) == 2
     assert ends[0] == ends[1]
 

@@ -130,7 +130,7 @@ def test_document_that_is_no_mapping(document: Any, says: str) -> None:
         (("fixed", "model.size"), "huge", "huge"),
         (("name",), "a/b", "name: 'a/b' must match"),
         (("name",), "../up", "must match"),
-        (("storage",), "s3://bucket", "storage: 's3://bucket' is no local folder"),
+        (("storage",), "ftp://host/runs", "'ftp://host/runs': a study is kept in a folder"),
         (("storage",), " ", "is no folder"),
         # names
         (("tracking", "wandb"), "on", "tracking.wandb: Input should be 'disabled', 'offline' or 'online'"),
