@@ -66,10 +66,10 @@ class Case:
         self.bytes: dict[str, int] = {}
         step = self.state.optimizer.step
 
-        def measured(learning_rate: float) -> None:
+        def measured(*arguments: float) -> None:
             gradients = [p.grad for p in self.state.model.parameters() if p.grad is not None]
             self.bytes["gradients"] = held(gradients)
-            step(learning_rate)
+            step(*arguments)
 
         self.state.optimizer.step = measured  # type: ignore[method-assign]
         self.step()
