@@ -9,6 +9,7 @@ next best one.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,7 @@ class SetScheduler(Scheduler):
         """Who is ranked against whom; all by default."""
         return [Group(cohort.configurations, self.rungs(cohort, 0))]
 
+    @abstractmethod
     def choose(self, group: Group, rung: int, waiting: Sequence[Configuration]) -> Mapping[Key, str]:
         """Which of the waiting configurations go on from a rung, each with the reason.
 
@@ -63,11 +65,10 @@ class SetScheduler(Scheduler):
             rung: the rung, from 0.
             waiting: those that wait there, the best first.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def refusal(self, group: Group, rung: int) -> str:
         """Why those that are not chosen stay."""
-        raise NotImplementedError
 
     def decide_group(self, group: Group) -> list[RungDecision]:
         """Who goes on in one group, from the lowest rung where anybody does, and who has come to a rung and waits."""
