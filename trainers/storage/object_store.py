@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -174,14 +175,7 @@ class ObjectStore:
         Raises:
             StorageError: the store cannot be written.
         """
-
-        def remove(name: str) -> None:
-            try:
-                self._tried("written", name, lambda system, path: system.delete_dir(path))
-            except FileNotFoundError:
-                return
-
-        _at_once(remove, names)
+        self._remove(names, lambda system, path: system.delete_dir(path))
 
     def remove(self, names: Iterable[str]) -> None:
         """Removes objects; one that is not there is no mistake.
@@ -189,12 +183,12 @@ class ObjectStore:
         Raises:
             StorageError: the store cannot be written.
         """
+        self._remove(names, lambda system, path: system.delete_file(path))
 
+    def _remove(self, names: Iterable[str], action: Callable[[pa_fs.FileSystem, str], None]) -> None:
         def remove(name: str) -> None:
-            try:
-                self._tried("written", name, lambda system, path: system.delete_file(path))
-            except FileNotFoundError:
-                return
+            with suppress(FileNotFoundError):
+                self._tried("written", name, action)
 
         _at_once(remove, names)
 
