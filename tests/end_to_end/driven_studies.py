@@ -89,6 +89,10 @@ class Commands:
         self._started.append(process)
         return process
 
+    def call(self, *arguments: object) -> tuple[int, str]:
+        """A command to its end: its exit code and what it said."""
+        return finished(self.begin(*arguments))
+
     def processes(self) -> list[int]:
         """Everything that was started here and what came of it."""
         wanted = f"{_MARK}={self._mark}".encode()

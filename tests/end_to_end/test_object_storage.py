@@ -7,17 +7,12 @@ that of the same study in a folder, in every column but times, throughput and me
 from __future__ import annotations
 
 import json
-import os
-import random
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from driven_studies import PATIENCE_SECONDS, TIMES, TWO_STRATA, Commands, wait_until, write_study
 from s3_server import Store
 
 from crossover.platform.analysis import load_study
@@ -25,84 +20,45 @@ from crossover.trainers.storage import ObjectStore
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.ray, pytest.mark.timeout(900)]
 
-NOT_COMPARED = {"git_commit", "wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
-PATIENCE_SECONDS = 400
+NOT_COMPARED = {"git_commit", *TIMES}
 
 
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two strata of two trials that are decided at a rung, on a corpus of made-up words."""
-    from crossover.trainers.data import prepare_corpus
-
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "text").mkdir()
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
-    for number in range(60):
-        (folder / "text" / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
-    prepare_corpus([folder / "text"], folder / "corpus")
-    document = {
-        "name": "words",
-        "data": {"corpus": str(folder / "corpus"), "unique_tokens": 2048, "sequence_length": 32},
-        "fixed": {
-            "model.num_layers": 1,
-            "model.width": 32,
+    return write_study(
+        tmp_path_factory.mktemp("study"),
+        fixed={
             "schedule.epochs": 20,
-            "schedule.warmup_steps": 2,
-            "evaluation.ratio": 1.5,
-            "evaluation.validation_windows": 16,
-            "evaluation.test_windows": 16,
-            "execution.precision": "float32",
             "checkpoint.poll_seconds": 0.05,
             "checkpoint.interval_seconds": 0.3,
             "checkpoint.min_interval_seconds": 0.1,
         },
-        "axes": {
-            "objective.name": {"choice": ["autoregressive", "masked_diffusion"], "role": "scientific"},
-            "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2], "role": "nuisance"},
-        },
-        "search": {"sampler": "random", "trials": 2, "rungs": {"first_epoch": 5, "eta": 2}},
-        "resources": {"cpus_per_worker": 1},
-    }
-    (folder / "words.yaml").write_text(yaml.safe_dump(document))
-    return folder / "words.yaml"
-
-
-class Machine:
-    """A machine that has nothing of a study but what it fetches."""
-
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self._environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", **settings}
-        self._environment["CROSSOVER_CACHE"] = str(folder)
-        self._environment.pop("RAY_ADDRESS", None)
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        crossover = Path(sys.executable).with_name("crossover")
-        return subprocess.Popen(
-            [str(crossover), *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=self._environment,
-            start_new_session=True,
-        )
-
-    def call(self, *words: str) -> tuple[int, str]:
-        process = self.start(*words)
-        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
-        return process.returncode, output
+        axes=TWO_STRATA,
+        search={"sampler": "random", "trials": 2, "rungs": {"first_epoch": 5, "eta": 2}},
+        resources={"cpus_per_worker": 1},
+    )
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
-    yield lambda name, **settings: Machine(tmp_path / name, **settings)
+def machine(tmp_path: Path) -> Iterator[Callable[..., Commands]]:
+    """Makes machines that have nothing of a study but what they fetch."""
+    made: list[Commands] = []
+
+    def make(name: str, **settings: str) -> Commands:
+        made.append(Commands(CROSSOVER_CACHE=str(tmp_path / name), **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.kill_everything()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same study in a folder."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    code, output = Machine(folder / "cache").call("run", str(study_file), "--storage", str(folder))
+    code, output = Commands(CROSSOVER_CACHE=str(folder / "cache")).call("run", study_file, "--storage", folder)
     assert code == 0, output
     return folder / "words"
 
@@ -115,14 +71,6 @@ def tables(study: str | Path) -> list[list[dict[str, Any]]]:
     ]
 
 
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert process.poll() is None, f"it ended before: {process.communicate()[0]}"
-        assert time.monotonic() < deadline, "it did not come so far"
-        time.sleep(0.1)
-
-
 def num_ended(storage: str) -> int:
     return sum(name.endswith("/end.json") for name in ObjectStore(storage).list())
 
@@ -130,7 +78,7 @@ def num_ended(storage: str) -> int:
 def test_killed_and_resumed_on_another_machine_it_comes_to_the_same_table(
     store: Store,
     study_file: Path,
-    machine: Callable[..., Machine],
+    machine: Callable[..., Commands],
     undisturbed: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -138,11 +86,11 @@ def test_killed_and_resumed_on_another_machine_it_comes_to_the_same_table(
     store.open()
     storage = store.uri("bucket/killed")
     study = store.uri("bucket/killed/words")
-    first = machine("a").start("run", str(study_file), "--storage", storage)
+    first = machine("a").begin("run", study_file, "--storage", storage)
     wait_until(lambda: num_ended(storage), first)
     first.kill()
     first.wait()
-    code, output = machine("b").call("run", str(study_file), "--storage", storage, "--report")
+    code, output = machine("b").call("run", study_file, "--storage", storage, "--report")
     assert code == 0, output
     assert "goes on in 's3://bucket/killed/words?" in output
     assert "report: s3://bucket/killed/words/report.html?" in output
@@ -154,21 +102,21 @@ def test_killed_and_resumed_on_another_machine_it_comes_to_the_same_table(
     assert (code, "finished: every trial has ended; 2 attempts" in output) == (0, True), output
     code, output = machine("c").call("results", study, "--format", "json")
     assert (code, len(json.loads(output))) == (0, 4)
-    code, output = machine("c").call("run", str(study_file), "--storage", storage)
+    code, output = machine("c").call("run", study_file, "--storage", storage)
     assert (code, "is finished" in output) == (0, True), output
 
 
 def test_a_minute_without_a_connection_costs_time_only(
     store: Store,
     study_file: Path,
-    machine: Callable[..., Machine],
+    machine: Callable[..., Commands],
     undisturbed: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     store.open()
     storage = store.uri("bucket/away")
-    driver = machine("a").start("run", str(study_file), "--storage", storage)
+    driver = machine("a").begin("run", study_file, "--storage", storage)
     wait_until(lambda: any("commits" in name for name in ObjectStore(storage).list()), driver)
     waiting = store.down_for(60.0)
     output, _ = driver.communicate(timeout=PATIENCE_SECONDS)
@@ -186,14 +134,14 @@ def test_trouble_that_stays_pauses_the_study_with_one_message(
     said: str,
     store: Store,
     study_file: Path,
-    machine: Callable[..., Machine],
+    machine: Callable[..., Commands],
     undisturbed: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     store.open()
     storage = store.uri(f"bucket/{answer}")
-    driver = machine("a", CROSSOVER_STORAGE_PATIENCE="3").start("run", str(study_file), "--storage", storage)
+    driver = machine("a", CROSSOVER_STORAGE_PATIENCE="3").begin("run", study_file, "--storage", storage)
     wait_until(lambda: any("commits" in name for name in ObjectStore(storage).list()), driver)
     store.gate = lambda number, environ: answer
     output, _ = driver.communicate(timeout=PATIENCE_SECONDS)
@@ -201,7 +149,7 @@ def test_trouble_that_stays_pauses_the_study_with_one_message(
     assert said in output and "run the same command again" in output
     assert "Traceback" not in output
     store.open()
-    code, output = machine("a").call("run", str(study_file), "--storage", storage)
+    code, output = machine("a").call("run", study_file, "--storage", storage)
     assert code == 0, output
     monkeypatch.setenv("CROSSOVER_CACHE", str(tmp_path / "reader"))
     assert tables(store.uri(f"bucket/{answer}/words")) == tables(undisturbed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from driven_studies import write_study
 
 from crossover.platform.analysis import load_study
 from crossover.platform.execution.decisions import LegEnded, LegStarted, attempts
@@ -33,37 +32,15 @@ PATIENCE_SECONDS = 400
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two trials of some seconds, on a corpus of made-up words."""
-    from crossover.trainers.data import prepare_corpus
-
     folder = tmp_path_factory.mktemp("study")
-    (folder / "text").mkdir()
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
-    for number in range(60):
-        (folder / "text" / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
-    prepare_corpus([folder / "text"], folder / "corpus")
-    document = {
-        "name": "words",
-        "data": {"corpus": str(folder / "corpus"), "unique_tokens": 2048, "sequence_length": 32},
-        "fixed": {
-            "model.num_layers": 1,
-            "model.width": 32,
-            "schedule.epochs": 150,
-            "schedule.warmup_steps": 2,
-            "evaluation.ratio": 1.5,
-            "evaluation.validation_windows": 16,
-            "evaluation.test_windows": 16,
-            "execution.precision": "float32",
-            "checkpoint.poll_seconds": 0.2,
-            "checkpoint.interval_seconds": 0.5,
-        },
-        "axes": {"objective.name": {"choice": ["autoregressive", "masked_diffusion"], "role": "scientific"}},
-        "search": {"scheduler": "none"},
-        "stopping": {"rule": "none"},
-        "storage": str(folder / "runs"),
-    }
-    (folder / "words.yaml").write_text(yaml.safe_dump(document))
-    return folder / "words.yaml"
+    return write_study(
+        folder,
+        fixed={"schedule.epochs": 150, "checkpoint.poll_seconds": 0.2, "checkpoint.interval_seconds": 0.5},
+        axes={"objective.name": {"choice": ["autoregressive", "masked_diffusion"], "role": "scientific"}},
+        search={"scheduler": "none"},
+        stopping={"rule": "none"},
+        storage=str(folder / "runs"),
+    )
 
 
 def free_port() -> int:

@@ -119,7 +119,7 @@ def test_second_driver_is_refused_and_names_the_first(runs: Runs, tmp_path: Path
 
 
 def test_trackers_hear_of_every_trial_of_a_study_that_was_killed(runs: Runs, tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason="needs wandb, of the extra wandb")
     study_dir, told = tmp_path / "words", ("tracking.wandb=offline", "tracking.tensorboard=true")
     process = runs.start(tmp_path, *told)
     wait_until(lambda: has_ended(study_dir, 1), process)
