@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+# `synthetic_study` is imported by name: with `--import-mode=importlib` a test's folder is no path entry.
+sys.path.append(str(Path(__file__).parent / "analysis"))
+
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

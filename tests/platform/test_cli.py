@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 import pytest
+from synthetic_study import SyntheticStudy
 
 from crossover.platform.study import study_schema_text
 
@@ -60,14 +60,7 @@ WriteStudy = Callable[..., Path]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study, made up; nothing but its report is written there."""
-    place = Path(__file__).parent / "analysis" / "synthetic_study.py"
-    spec = importlib.util.spec_from_file_location("synthetic_study_of_cli", place)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    folder: Path = module.SyntheticStudy().write(tmp_path_factory.mktemp("runs") / "synthetic")
-    return folder
+    return SyntheticStudy().write(tmp_path_factory.mktemp("runs") / "synthetic")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import pickle
 import subprocess
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from synthetic_study import SyntheticStudy
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINERS_TESTS = ROOT / "tests" / "trainers"
@@ -59,13 +59,7 @@ def test_hook_ends_what_unpickles(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study, made up, with hostile files everywhere in it."""
-    place = Path(__file__).parent / "analysis" / "synthetic_study.py"
-    spec = importlib.util.spec_from_file_location("synthetic_study_of_no_pickle", place)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    folder: Path = module.SyntheticStudy().write(tmp_path_factory.mktemp("runs") / "synthetic")
+    folder = SyntheticStudy().write(tmp_path_factory.mktemp("runs") / "synthetic")
     plant(folder)
     return folder
 

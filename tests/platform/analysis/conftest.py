@@ -1,14 +1,10 @@
-"""Lets the tests here import their helper by name: with `--import-mode=importlib` a test's folder is no path entry."""
+"""What tests of the analysis share."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
 from synthetic_study import SyntheticStudy
 
 
