@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from crossover.trainers.storage import ObjectStore, StoredFile
 __all__ = ["DecisionParts", "RemoteStudy", "copy_folder"]
 
 _AT_ONCE = 32
+_SAME_TIME_NS = 2_000_000_000
+"""S3 tells times in whole seconds: what is younger than this when it is fetched may be replaced under the same time, so
+it is fetched again."""
+_UNKNOWN_TIME_NS = 0
 _TRIES = 3  # a running trial may replace what was listed
 _KEPT_COMMITS = 2
 _PART_BYTES = 64 << 10
@@ -161,11 +166,14 @@ class RemoteStudy:
     def _fetch(self, there: Mapping[str, StoredFile], names: Mapping[str, str]) -> None:
         """Objects by the names that they have here; `end.json` comes last, so that it tells that the rest is here."""
         stale = {name: self.copy / here for name, here in names.items() if not _is_as(self.copy / here, there[name])}
+        still_changes = time.time_ns() - _SAME_TIME_NS
         for is_last in (False, True):
             files = {name: path for name, path in stale.items() if name.endswith("/end.json") is is_last}
             self.store.download(files)
             for name, path in files.items():
-                os.utime(path, ns=(there[name].modified_ns, there[name].modified_ns))
+                modified_ns = there[name].modified_ns
+                known_ns = modified_ns if modified_ns < still_changes else _UNKNOWN_TIME_NS
+                os.utime(path, ns=(known_ns, known_ns))
 
     def _fetch_decisions(self) -> None:
         there = self.store.folder("decisions").list(recursive=False)
