@@ -9,8 +9,7 @@ estimator, 2502.09992 eq. 6): for a window of n tokens
 
 which needs no floor of t and no rule that a token is masked. `evaluation_masks.py` says how S and k are drawn. Averaged
 are costs less `_CONTROL` of what each token costs where nothing at all is seen, which is one pass over a single mask
-token; the sum of these over the window is added, so the estimate is unbiased whatever they are. On the quickstart's
-validation windows the variance is half that of uniform k and independent S at 2 and 4 masks, and a third at 8.
+token; the sum of these over the window is added, so the estimate is unbiased whatever they are.
 """
 
 from __future__ import annotations
