@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.ray, pytest.mark.timeout(900)]
 
 NOT_COMPARED = {"git_commit", *TIMES}
 
+Tables = list[list[dict[str, Any]]]
+
 
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -63,12 +65,19 @@ def undisturbed(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder / "words"
 
 
-def tables(study: str | Path) -> list[list[dict[str, Any]]]:
+def tables(study: str | Path) -> Tables:
     found = load_study(study)
     return [
         sorted(table.drop_columns([n for n in table.column_names if n in NOT_COMPARED]).to_pylist(), key=str)
         for table in (found.trials, found.evaluations)
     ]
+
+
+@pytest.fixture
+def expected(undisturbed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tables:
+    """Tables of the undisturbed study; what is compared with them is read on a machine of its own."""
+    monkeypatch.setenv("CROSSOVER_CACHE", str(tmp_path / "reader"))
+    return tables(undisturbed)
 
 
 def num_ended(storage: str) -> int:
@@ -79,8 +88,7 @@ def test_killed_and_resumed_on_another_machine_it_comes_to_the_same_table(
     store: Store,
     study_file: Path,
     machine: Callable[..., Commands],
-    undisturbed: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    expected: Tables,
     tmp_path: Path,
 ) -> None:
     store.open()
@@ -94,8 +102,7 @@ def test_killed_and_resumed_on_another_machine_it_comes_to_the_same_table(
     assert code == 0, output
     assert "goes on in 's3://bucket/killed/words?" in output
     assert "report: s3://bucket/killed/words/report.html?" in output
-    monkeypatch.setenv("CROSSOVER_CACHE", str(tmp_path / "reader"))
-    assert tables(study) == tables(undisturbed)
+    assert tables(study) == expected
     assert b"<html" in (ObjectStore(study).get("report.html") or b"")
     assert not list(tmp_path.glob("b/studies/*/legs/*")), "a machine keeps no record"
     code, output = machine("c").call("status", study)
@@ -110,9 +117,7 @@ def test_a_minute_without_a_connection_costs_time_only(
     store: Store,
     study_file: Path,
     machine: Callable[..., Commands],
-    undisturbed: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    expected: Tables,
 ) -> None:
     store.open()
     storage = store.uri("bucket/away")
@@ -122,8 +127,7 @@ def test_a_minute_without_a_connection_costs_time_only(
     output, _ = driver.communicate(timeout=PATIENCE_SECONDS)
     waiting.join()
     assert driver.returncode == 0, output
-    monkeypatch.setenv("CROSSOVER_CACHE", str(tmp_path / "reader"))
-    assert tables(store.uri("bucket/away/words")) == tables(undisturbed)
+    assert tables(store.uri("bucket/away/words")) == expected
 
 
 @pytest.mark.parametrize(
@@ -135,9 +139,7 @@ def test_trouble_that_stays_pauses_the_study_with_one_message(
     store: Store,
     study_file: Path,
     machine: Callable[..., Commands],
-    undisturbed: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    expected: Tables,
 ) -> None:
     store.open()
     storage = store.uri(f"bucket/{answer}")
@@ -151,5 +153,4 @@ def test_trouble_that_stays_pauses_the_study_with_one_message(
     store.open()
     code, output = machine("a").call("run", study_file, "--storage", storage)
     assert code == 0, output
-    monkeypatch.setenv("CROSSOVER_CACHE", str(tmp_path / "reader"))
-    assert tables(store.uri(f"bucket/{answer}/words")) == tables(undisturbed)
+    assert tables(store.uri(f"bucket/{answer}/words")) == expected

@@ -115,4 +115,5 @@ def _copy_code(code: Path, folder: Path) -> None:
         shutil.copytree(code / package, folder / "crossover" / package, ignore=ignored)
     information = folder / f"crossover-{version('crossover')}.dist-info"
     information.mkdir()
-    (information / "METADATA").write_text(distribution("crossover").read_text("METADATA") or "")
+    own = distribution("crossover")  # in the tree itself its .egg-info is found, which has PKG-INFO
+    (information / "METADATA").write_text(own.read_text("METADATA") or own.read_text("PKG-INFO") or "")
