@@ -16,7 +16,7 @@ BENCHMARKS ?= data_share objective_step leg_overhead study_throughput checkpoint
   searcher_time samplers mixture_step muon_step large_studies large_report simulated_search crossing_coverage \
   confirmed_search prepare_speed prepare_memory law_fits elbo_error multiple_choice trial_costs
 
-.PHONY: help demo setup test test-all check format lint types bench schema report readme notebooks clean
+.PHONY: help demo setup test test-unit test-all check format lint types bench schema report readme notebooks clean
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ $(READY): pyproject.toml constraints.txt
 
 test: $(READY)  ## Set up and run the fast tests
 	$(BIN)/python -m pytest -m "not slow and not end_to_end"
+
+test-unit: $(READY)  ## The tests of single parts: a minute
+	$(BIN)/python -m pytest -m "not slow and not end_to_end and not ray and not integration"
 
 test-all: $(READY)  ## Every test, also the slow ones and whole studies
 	$(BIN)/python -m pytest

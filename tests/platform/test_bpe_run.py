@@ -20,6 +20,8 @@ from crossover.trainers.trained import open_model
 
 from .conftest import Call
 
+pytestmark = pytest.mark.integration
+
 LENGTH, WIDTH, LAYERS, EPOCHS = 32, 32, 1, 4
 TOKENIZERS = ("bytes", "bpe:320")
 

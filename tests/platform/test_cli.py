@@ -20,6 +20,8 @@ from crossover.platform.study import study_schema_text
 
 from .conftest import Call, Done, is_one_message
 
+pytestmark = pytest.mark.integration
+
 COMMANDS = (
     "run",
     "simulate",

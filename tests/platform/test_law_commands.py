@@ -10,6 +10,8 @@ import pytest
 
 from .conftest import Call
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from synthetic_study import SyntheticStudy
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).resolve().parents[2]
 TRAINERS_TESTS = ROOT / "tests" / "trainers"
 MAKES_PICKLES = {"platform/data/ray_jobs.py"}  # between processes of one Ray; it reads no file

@@ -20,6 +20,8 @@ from crossover.trainers.rows import Evaluation
 from crossover.trainers.run import Progress, StopRequest
 from crossover.trainers.schedule import branch_ends
 
+pytestmark = pytest.mark.integration
+
 BRANCHES = {"annealing.first_epoch": 1.5, "annealing.fraction": 0.3}
 OF_BRANCHES = {"train_flops", "eval_flops", "branch_flops", "branch", "decides"}
 MIXTURE = {"model.num_experts": 4, "model.granularity": 2, "model.balancing": "bias"}

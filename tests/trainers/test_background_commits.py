@@ -23,6 +23,8 @@ from crossover.trainers.rows import TrialEnd
 from crossover.trainers.shards import owned_pieces
 from crossover.trainers.snapshot import HostBuffers, Snapshot
 
+pytestmark = pytest.mark.integration
+
 END = TrialEnd(stop_reason="completed", stop_evidence="all epochs are done")
 
 

@@ -26,6 +26,8 @@ sys.path.append(str(Path(__file__).parent / "objectives"))
 
 from exact_models import TINY, all_sequences, tiny_transformer, windows_of
 
+pytestmark = pytest.mark.integration
+
 SETTINGS = {"evaluation.ratio": 3.0, "regularization.dropout": 0.0}
 MDM = {"objective.name": "masked_diffusion"}
 TRIALS: dict[str, dict[str, Any]] = {

@@ -24,6 +24,8 @@ from crossover.trainers.run import Progress, StopRequest
 from crossover.trainers.training_state import derived_seed
 from crossover.trainers.trial_setup import open_setup
 
+pytestmark = pytest.mark.integration
+
 
 def rows_of(config: TrialConfig, folder: Path) -> list[Evaluation]:
     train(config, example.ScriptedRun(folder))

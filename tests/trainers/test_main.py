@@ -18,6 +18,8 @@ from crossover.trainers.alone import load_config, run_config
 from crossover.trainers.errors import ConfigError, RecordError
 from crossover.trainers.record import TrialRecord
 
+pytestmark = pytest.mark.integration
+
 NO_RAY = "import sys, runpy; sys.modules['ray'] = None; sys.modules['crossover.platform'] = None; "
 RUN = "sys.argv[0] = 'crossover.trainers'; runpy.run_module('crossover.trainers', run_name='__main__', alter_sys=True)"
 

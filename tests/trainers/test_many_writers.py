@@ -28,6 +28,8 @@ from crossover.trainers.record import TrialRecord
 from crossover.trainers.record_writer import RecordWriter, open_record
 from crossover.trainers.world import World
 
+pytestmark = pytest.mark.integration
+
 NUM_ROWS = 3
 
 

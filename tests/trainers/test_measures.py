@@ -15,6 +15,8 @@ from crossover.trainers.record import TrialRecord
 from crossover.trainers.run import Progress, StopRequest
 from crossover.trainers.tasks.multiple_choice import TaskScores
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def task(tmp_path: Path) -> Path:

@@ -15,6 +15,8 @@ from crossover.trainers.loop import train
 from crossover.trainers.record import TrialRecord
 from crossover.trainers.rows import Evaluation
 
+pytestmark = pytest.mark.integration
+
 Results = dict[str, list[Any]]
 
 AR, MDM = {"objective.name": "autoregressive"}, {"objective.name": "masked_diffusion"}

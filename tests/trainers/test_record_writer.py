@@ -17,6 +17,8 @@ from crossover.trainers.errors import RecordError
 from crossover.trainers.record import TrialRecord
 from crossover.trainers.record_writer import open_record
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(autouse=True)
 def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:

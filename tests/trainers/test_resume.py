@@ -23,6 +23,8 @@ from crossover.trainers.loop import LegEnd, train
 from crossover.trainers.record import TrialRecord
 from crossover.trainers.run import Progress, StopRequest
 
+pytestmark = pytest.mark.integration
+
 EVERY_STEP = {"checkpoint.interval_seconds": 1e-9}
 
 

@@ -6,6 +6,8 @@ import torch
 from crossover.trainers.errors import ConfigError
 from crossover.trainers.world import World, local_part, open_world
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_process_by_itself_is_a_world_of_one_in_which_nothing_is_sent() -> None:
     with open_world() as world:

@@ -34,6 +34,7 @@ STYLE: Any = {
 }
 _POINTS = 0.78  # matplotlib's points for one of plotly's pixels
 _INCH = 100.0  # pixels
+_TITLE_LETTERS = 9.2  # an inch, bold
 _DASHES = {"solid": "-", "dash": "--", "dot": ":"}
 _SYMBOLS = {"circle": "o", "circle-open": "o", "x": "X", "triangle-up": "^", "square": "s", "diamond": "D"}
 _HA = {"left": "left", "right": "right", "center": "center"}
@@ -52,7 +53,7 @@ def drawn(figure: StudyFigure, drawing: Drawing) -> Figure:
     made = Figure(figsize=(width, sum(heights) / _INCH + 0.6), layout="constrained", facecolor="white")
     axes = made.subplots(num_rows, num_columns, squeeze=False, height_ratios=heights).ravel()
     for ax, panel in zip(axes, drawing.panels, strict=False):
-        _draw(ax, panel)
+        _draw(ax, panel, int(_TITLE_LETTERS * width / num_columns))
     for ax in axes[len(drawing.panels) :]:
         ax.set_axis_off()
     entries = {text: line for ax in axes for line, text in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -63,7 +64,7 @@ def drawn(figure: StudyFigure, drawing: Drawing) -> Figure:
     return made
 
 
-def _draw(ax: Axes, panel: Panel) -> None:
+def _draw(ax: Axes, panel: Panel, title_letters: int) -> None:
     document = with_colours(panel.document)
     layout = document["layout"]
     ax.grid(True, which="major", color=LIGHT["grid"], linewidth=0.7)
@@ -80,17 +81,18 @@ def _draw(ax: Axes, panel: Panel) -> None:
         _shape(ax, shape)
     for label in layout["annotations"]:
         _label(ax, label, layout["xaxis"].get("type") == "log")
-    lines = _wrapped(panel.title)
+    lines = _wrapped(panel.title, title_letters)
     ax.set_title("\n".join(lines), loc="left", pad=22 if panel.subtitle else 8)
     style: dict[str, Any] = {"fontsize": 9, "color": LIGHT["muted"], "in_layout": False}  # or panels shrink for words
     ax.text(0, 1.025, panel.subtitle, transform=ax.transAxes, **style)
 
 
-def _wrapped(title: str) -> list[str]:
+def _wrapped(title: str, letters: int) -> list[str]:
+    """In lines as wide as the panel, a bracket in lines of its own."""
     import textwrap
 
     head, bracket, rest = title.partition(" (")
-    return [*textwrap.wrap(head, 60), *(textwrap.wrap(bracket.strip() + rest, 66) if rest else [])]
+    return [*textwrap.wrap(head, letters), *(textwrap.wrap(bracket.strip() + rest, letters) if rest else [])]
 
 
 def _lay_out(ax: Axes, which: str, axis: Document) -> None:

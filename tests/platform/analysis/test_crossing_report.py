@@ -24,6 +24,8 @@ from crossover.platform.analysis.crossing.envelope import FittedFamily, best_ove
 from crossover.platform.analysis.scaling_laws import LossTable, LossTableError, read_losses
 from crossover.platform.analysis.scaling_laws.laws import LAWS
 
+pytestmark = pytest.mark.integration
+
 QUICK = CrossingSettings(share="E+exponents", num_draws=60)
 
 

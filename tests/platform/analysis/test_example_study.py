@@ -10,6 +10,8 @@ import pytest
 from crossover.platform.analysis import StudyTables, answer, load_study, write_report
 from crossover.trainers.rows import Evaluation
 
+pytestmark = pytest.mark.integration
+
 DATA = Path(__file__).parents[2] / "data"
 
 

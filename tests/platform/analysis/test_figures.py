@@ -29,6 +29,8 @@ from crossover.platform.analysis.figures.drawing import STYLE, drawn
 from crossover.platform.analysis.figures.labels import about
 from crossover.platform.analysis.figures.thinning import MAX_CURVES, curves_a_panel, evenly, kept_points
 
+pytestmark = pytest.mark.integration
+
 NASTY = "<script>alert(1)</script> $x_ {y}"
 
 

@@ -13,6 +13,8 @@ from synthetic_study import SyntheticStudy
 
 from crossover.platform.analysis import answer, load_study
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).resolve().parents[3]
 Refresh = Callable[[Path, Path], tuple[int, str]]
 BEGIN, END = "<!-- quickstart:begin -->", "<!-- quickstart:end -->"

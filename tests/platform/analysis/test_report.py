@@ -13,6 +13,8 @@ from crossover.platform.analysis import answer, load_study, write_report
 from crossover.platform.analysis.recommendation import plan_of_study
 from crossover.trainers.errors import CrossoverError
 
+pytestmark = pytest.mark.integration
+
 NASTY = "<script>alert(1)</script> & \"'{{ 7 * 7 }}</style>"
 
 

@@ -17,6 +17,8 @@ from crossover.platform.cluster.lint.pods import pods_of
 from crossover.platform.cluster.lint.schema import Crd
 from crossover.platform.cluster.pods import HEAD_ACCOUNT, WORKER_ACCOUNT
 
+pytestmark = pytest.mark.integration
+
 K8S = Path(__file__).resolve().parents[3] / "k8s"
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 FILES = sorted(path for folder in ("base", "components") for path in (K8S / folder).rglob("*.yaml"))

@@ -28,6 +28,8 @@ from crossover.platform.cluster.jobs.submitting import Submission, submit_study
 from crossover.platform.study import read_study
 from crossover.trainers.errors import CrossoverError
 
+pytestmark = pytest.mark.integration
+
 MakeStudy = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -34,6 +34,8 @@ from crossover.trainers.record import TrialRecord
 from crossover.trainers.record_space import checkpoint_bytes
 from crossover.trainers.run import AloneRun
 
+pytestmark = pytest.mark.integration
+
 MakeStudy = Callable[..., Any]
 
 

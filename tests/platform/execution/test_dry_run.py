@@ -16,6 +16,8 @@ from crossover.trainers.loop import train
 from crossover.trainers.run import AloneRun
 from crossover.trainers.trial_setup import open_setup
 
+pytestmark = pytest.mark.integration
+
 MakeStudy = Callable[..., Any]
 
 

@@ -23,6 +23,8 @@ from crossover.trainers.loop import train
 from crossover.trainers.record import RecordPaths, TrialRecord
 from crossover.trainers.record_start import lock_record
 
+pytestmark = pytest.mark.integration
+
 MakeStudy = Callable[..., Any]
 TIMES = {"wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
 

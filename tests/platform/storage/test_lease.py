@@ -13,6 +13,8 @@ from crossover.platform.storage.lease import Holder, StudyLease, WriterCheck, ho
 from crossover.trainers.errors import CrossoverError
 from crossover.trainers.storage import ObjectStore, StorageError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def folder(store: Store, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[ObjectStore]:

@@ -19,6 +19,8 @@ from crossover.platform.storage.views import StudyPlace
 from crossover.trainers.errors import CrossoverError
 from crossover.trainers.storage import ObjectStore, StorageError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def folder(

@@ -17,6 +17,8 @@ from crossover.trainers.data.vocabulary import BYTES
 from crossover.trainers.model.shapes import shape_of
 from crossover.trainers.model.transformer import Transformer
 
+pytestmark = pytest.mark.integration
+
 DOCUMENT: dict[str, Any] = {
     "name": "bounded",
     "data": {"corpus": "python-stdlib", "unique_tokens": 8192},

@@ -16,6 +16,8 @@ from crossover.platform.study import Study, StudyError, read_study, study_of
 from crossover.platform.study.document import parse_yaml
 from crossover.platform.study.settings import LEAVES
 
+pytestmark = pytest.mark.integration
+
 GOOD = parse_yaml(resources.files("crossover.search_spaces.studies").joinpath("quickstart.yaml").read_bytes(), "good")
 WORDS = st.sampled_from(
     [*Study.model_fields, *LEAVES, "recipe", "choice", "grid", "when", "role", "integer", "uniform", "log_uniform"]

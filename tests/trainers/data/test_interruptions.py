@@ -22,6 +22,8 @@ from crossover.trainers.data.preparation import pipeline, runs
 from crossover.trainers.data.preparation.executors import Here, Processes
 from crossover.trainers.errors import CorpusError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -17,6 +17,8 @@ from crossover.trainers.data import Corpus, TrainingSubset, locations, open_corp
 from crossover.trainers.data.corpus import vocabulary_of
 from crossover.trainers.errors import CorpusError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(autouse=True)
 def quick_tries(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from crossover.trainers.objectives.block_diffusion import BlockDiffusion
 from crossover.trainers.objectives.masked_diffusion import MaskedDiffusion
 from crossover.trainers.objectives.noise import TrainingNoise, training_times
 
+pytestmark = pytest.mark.integration
+
 SCHEDULES: list[dict[str, Any]] = [
     {"schedule": "linear"},
     {"schedule": "cosine"},

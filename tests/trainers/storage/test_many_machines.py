@@ -21,6 +21,8 @@ from crossover.trainers.record_writer import open_record
 from crossover.trainers.storage import PublishedRecord, StoredFile
 from crossover.trainers.world import World
 
+pytestmark = pytest.mark.integration
+
 NUM_ROWS = 3
 WEIGHTS = torch.arange(21.0).reshape(7, 3)  # rows that two workers cannot share evenly
 

@@ -12,6 +12,8 @@ from crossover.trainers.errors import CrossoverError
 from crossover.trainers.places import joined, storage_mistake
 from crossover.trainers.storage import ObjectStore, StorageError, object_store
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def folder(store: Store, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ObjectStore:

@@ -18,6 +18,8 @@ from crossover.trainers.record import TrialRecord
 from crossover.trainers.run import Progress, StopRequest
 from crossover.trainers.storage import ObjectStore, PublishedRecord, StorageError, object_store
 
+pytestmark = pytest.mark.integration
+
 
 @dataclass
 class Trial:

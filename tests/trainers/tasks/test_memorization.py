@@ -17,6 +17,8 @@ from crossover.trainers.run import AloneRun
 from crossover.trainers.tasks.memorization import auc, measure_memorization, memorization_pieces
 from crossover.trainers.trained import open_model
 
+pytestmark = pytest.mark.integration
+
 LONG = {"data__sequence_length": 32, "data__unique_tokens": 400, "stopping__rule": "none", "model__width": 64}
 
 

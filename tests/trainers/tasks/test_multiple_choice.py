@@ -18,6 +18,8 @@ from crossover.trainers.tasks.multiple_choice import EncodedTask, TaskScores, en
 from crossover.trainers.tasks.questions import Task, TaskError, read_task
 from crossover.trainers.trained import open_model
 
+pytestmark = pytest.mark.integration
+
 AR = Autoregressive(begin=BYTES.begin, mask=BYTES.mask)
 
 

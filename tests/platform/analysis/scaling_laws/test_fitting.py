@@ -18,6 +18,8 @@ from crossover.platform.analysis.scaling_laws.profiles import rise_allowed
 from crossover.platform.analysis.scaling_laws.sizes import Points
 from crossover.platform.analysis.scaling_laws.solving import solve
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def joint() -> LawFit:

@@ -23,6 +23,8 @@ from crossover.platform.study.model import TrackingConfig
 from crossover.trainers.errors import CrossoverError
 from crossover.trainers.rows import Evaluation, TrialEnd
 
+pytestmark = pytest.mark.integration
+
 NUM_TRIALS = 4
 
 

@@ -1,0 +1,67 @@
+"""Draws the validation loss of every stratum of a study: `python docs/strata.py STUDY OUTPUT.png`.
+
+Objectives side by side. A line is the mean of a stratum's seeds at the epochs that all of them reached. Of a study with
+branched annealing its branches are drawn, and of runs of one length their ends, as marks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from crossover.platform.analysis import load_study
+from crossover.platform.analysis.wording import SHORT
+
+Curve = dict[float, list[float]]
+
+
+def curves_of(folder: Path) -> dict[str, dict[str, Curve]]:
+    """Per objective and label, bits per byte of all seeds at each epoch."""
+    study = load_study(folder)
+    trials = {row["trial_id"]: row for row in study.trials.to_pylist()}
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in study.evaluations.to_pylist():
+        rows[row["trial_id"]].append(row)
+    found: dict[str, dict[str, Curve]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for trial_id, trial in trials.items():
+        kept, label = rows[trial_id], trial["stratum"].partition(" ")[2].replace("_", " ")
+        if any(row["branch"] == "annealed" for row in kept):
+            kept, label = [row for row in kept if row["branch"] == "annealed"], "branches of one run"
+        elif "runs=separate" in trial["stratum"]:
+            kept, label = kept[-1:], "runs of one length"
+        for row in kept:
+            found[trial["objective"]][label][row["epoch"]].append(row["val_bits_per_byte"])
+    return found
+
+
+def main() -> None:
+    """One panel an objective."""
+    folder, output = (Path(argument) for argument in sys.argv[1:])
+    found = curves_of(folder)
+    figure, axes = plt.subplots(1, len(found), figsize=(6 * len(found), 4.6), layout="constrained", squeeze=False)
+    for axis, (objective, curves) in zip(axes[0], sorted(found.items()), strict=True):
+        for number, (label, curve) in enumerate(curves.items()):
+            seeds = max(len(values) for values in curve.values())
+            epochs = sorted(epoch for epoch, values in curve.items() if len(values) == seeds)
+            means = [sum(curve[epoch]) / seeds for epoch in epochs]
+            marks = {"linestyle": "none", "marker": "D"} if label == "runs of one length" else {"marker": "o"}
+            axis.plot(epochs, means, color=f"C{number}", markersize=4, label=label, **marks)
+        axis.set(xscale="log", xlabel="epochs over the unique tokens", ylabel="validation, bits per byte")
+        axis.set_title(SHORT.get(objective, objective), loc="left", fontweight="bold")
+        axis.minorticks_off()
+        axis.set_xticks([3, 5, 10, 20, 50, 100], ["3", "5", "10", "20", "50", "100"])
+        if "branches of one run" not in curves:  # a few points, all of them wanted
+            best = min(sum(values) / len(values) for curve in curves.values() for values in curve.values())
+            axis.set_ylim(best - 0.1, best + 1.8)
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(output, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
