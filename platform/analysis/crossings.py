@@ -198,7 +198,10 @@ def _along(curves: Sequence[LossCurve], name: Literal["tokens_E", "flops_E"], ep
     return np.where(np.isinf(epochs_B), np.inf, spent_B)
 
 
-def quantiles(values_B: Floats) -> Quantiles:
-    """Order statistics, so that a quantile is never an average with infinity."""
-    median, low, high = np.quantile(values_B[1:], [0.5, 0.025, 0.975], method="inverted_cdf")
+def quantiles(values_B: Floats, tail: float = 0.025) -> Quantiles:
+    """Estimate (the first), and of the draws after it the median and an interval with `tail` of them beyond each end.
+
+    Order statistics, so that a quantile is never an average with infinity.
+    """
+    median, low, high = np.quantile(values_B[1:], [0.5, tail, 1 - tail], method="inverted_cdf")
     return Quantiles(*(float(v) if np.isfinite(v) else None for v in (values_B[0], median, low, high)))

@@ -6,11 +6,14 @@ best baseline within C. Equal epochs: the same for one size, that of the challen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 
 from crossover.platform.analysis.crossing.envelope import FittedFamily, best_over_sizes, loss_at
 from crossover.platform.analysis.crossing.results import CrossingEntry, DataEfficiency, PowerLaw
@@ -52,6 +55,19 @@ class FittedPair:
         sizes = np.log(self.fit.table.params)
         reach = float(np.log(_SIZES_BEYOND))
         return FittedFamily(name, joint.law, theta_BP, (float(sizes.min()) - reach, float(sizes.max()) + reach))
+
+    @cached_property
+    def tail(self) -> float:
+        """Share of the draws beyond each end of a 95 % interval: below 2.5 %, since draws scatter less than new data.
+
+        The expanded percentile interval of Hesterberg, "What Teachers Should Know About the Bootstrap" (2015),
+        with n runs of the family that has fewest and the p parameters of its law: Phi(-sqrt(n / (n - p)) t).
+        """
+        table, joint = self.fit.table, self.fit.solution.problem.joint
+        names = (self.pair.baseline, self.pair.challenger)
+        num_runs = min(len(np.unique(table.clusters[table.family == name])) for name in names)
+        degrees = max(num_runs - len(joint.places(self.pair.baseline)), 1)
+        return float(ndtr(-math.sqrt(num_runs / degrees) * stdtrit(degrees, 0.975)))
 
     @property
     def budgets(self) -> list[float]:
@@ -100,7 +116,9 @@ class FittedPair:
         log_unique = np.log(budgets)
         design = np.stack([np.ones(len(budgets)), log_unique], axis=1)
         (log_c, p), *_ = np.linalg.lstsq(design, log_flops_UB[:, whole_B], rcond=None)
-        return PowerLaw(quantiles(np.exp(log_c)), quantiles(p), tuple(budgets), float((~whole_B[1:]).mean()))
+        return PowerLaw(
+            self._quantiles(np.exp(log_c)), self._quantiles(p), tuple(budgets), float((~whole_B[1:]).mean())
+        )
 
     def data_efficiency(self, unique_tokens: float) -> DataEfficiency:
         """Unique tokens that the baseline needs for the challenger's best loss with the most FLOPs it was given."""
@@ -126,8 +144,8 @@ class FittedPair:
             unique_tokens,
             float(np.exp(log_flops[0])),
             float(np.exp(target_B[0])),
-            quantiles(needed_B),
-            quantiles(needed_B / unique_tokens),
+            self._quantiles(needed_B),
+            self._quantiles(needed_B / unique_tokens),
         )
 
     def _best_within(self, family: FittedFamily, log_flops: Floats, log_unique: float) -> Floats:
@@ -148,6 +166,9 @@ class FittedPair:
         smallest = float(np.log(self.fit.table.params.min()))
         return _LOG_6 + smallest + log_unique, float(np.log(self.fit.table.flops.max() * _BEYOND))
 
+    def _quantiles(self, values_B: Floats) -> Quantiles:
+        return quantiles(values_B, self.tail)
+
     def _entry(
         self,
         kind: str,
@@ -166,10 +187,10 @@ class FittedPair:
             baseline=self.pair.baseline,
             challenger=self.pair.challenger,
             setting=self.pair.setting,
-            flops=_quantiles_of(log_flops_B),
-            epochs=_quantiles_of(log_epochs_B),
-            tokens=_quantiles_of(log_tokens_B),
-            params=_quantiles_of(np.where(none_B, np.inf, log_params_B)),
+            flops=self._quantiles(np.exp(log_flops_B)),
+            epochs=self._quantiles(np.exp(log_epochs_B)),
+            tokens=self._quantiles(np.exp(log_tokens_B)),
+            params=self._quantiles(np.exp(np.where(none_B, np.inf, log_params_B))),
             probability_none=float(none_B[1:].mean()),
             range_flops=(float(np.exp(bounds[0])), float(np.exp(bounds[1]))),
             extrapolated=self._is_extrapolated(unique_tokens, log_flops_B[0], log_params_B[0], log_epochs_B[0]),
@@ -205,7 +226,3 @@ def _first_descent(gap: Gap, low: float, high: float) -> tuple[Floats, bool]:
         left[active] = np.where(below, left[active], middle)
         right[active] = np.where(below, middle, right[active])
     return np.where(none_B, np.inf, right), bool(below_BC[0, 0])
-
-
-def _quantiles_of(log_values_B: Floats) -> Quantiles:
-    return quantiles(np.exp(log_values_B))
