@@ -351,7 +351,8 @@ def rows_from_bytes(content: bytes) -> pa.RecordBatch:
 
 def deciding(rows: pa.RecordBatch) -> pa.RecordBatch:
     """The rows that decisions are taken on: of the run itself, or of its annealed branches."""
-    return rows.filter(rows["decides"])
+    decides = rows["decides"]
+    return rows if decides.true_count == rows.num_rows else rows.filter(decides)
 
 
 def decisions_of(rows: pa.RecordBatch | pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

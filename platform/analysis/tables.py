@@ -112,6 +112,12 @@ def load_study(path: str | Path) -> StudyTables:
             f"{folder} is no study's folder: it has no study.yaml. Give the folder that `crossover run` made, "
             "such as runs/<study>"
         )
+    with _without_collector():
+        return _read_study(place)
+
+
+def _read_study(place: StudyPlace) -> StudyTables:
+    folder = place.path
     frozen = read_frozen(folder)
     study = frozen.study
     files = _read_trials(folder)
@@ -130,9 +136,8 @@ def load_study(path: str | Path) -> StudyTables:
 
 
 def _read_trials(folder: Path) -> dict[str, TrialFiles]:
-    with _without_collector():
-        found = suggestions(read_decisions(folder), driver_alive=lock_holder(folder) is not None)
-        return {suggestion.trial_id: _read_trial(folder, suggestion) for suggestion in found}
+    found = suggestions(read_decisions(folder), driver_alive=lock_holder(folder) is not None)
+    return {suggestion.trial_id: _read_trial(folder, suggestion) for suggestion in found}
 
 
 @contextmanager

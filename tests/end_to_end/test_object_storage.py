@@ -112,6 +112,16 @@ def test_killed_and_resumed_on_another_machine_it_comes_to_the_same_table(
     code, output = machine("c").call("run", study_file, "--storage", storage)
     assert (code, "is finished" in output) == (0, True), output
 
+    size = sum(file.size for file in ObjectStore(study).list().values())
+    code, output = machine("d").call("clean", study, "--json")
+    cleaned = json.loads(output)
+    assert (code, cleaned["bytes"] > 0) == (0, True), output
+    assert size - sum(file.size for file in ObjectStore(study).list().values()) == cleaned["bytes"]
+    assert tables(study) == expected
+    assert len({name.split("/")[1] for name in ObjectStore(study).list() if "/best/" in name}) == 2, "one a stratum"
+    code, output = machine("d").call("clean", study, "--json")
+    assert (code, json.loads(output)["removed"]) == (0, []), output
+
 
 def test_a_minute_without_a_connection_costs_time_only(
     store: Store,
