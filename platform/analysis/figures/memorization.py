@@ -15,7 +15,7 @@ from crossover.platform.analysis.wording import SHORT
 
 __all__ = ["memorization"]
 
-_DASHES = ("solid", "dash", "dot", "dashdot")
+_DASHES = ("solid", "dash", "dot")  # of the strata of one objective; its colour tells objectives apart
 Rows = dict[str, list[dict[str, Any]]]  # by trial, oldest first
 
 
@@ -35,14 +35,16 @@ def memorization(findings: Findings) -> Drawing:
     if not curves:
         return Drawing((), ("Memorization was not measured: set evaluation.memorization_pieces.",))
     trials = {row["trial_id"]: row for row in findings.tables.trials.to_pylist() if row["trial_id"] in curves}
-    strata = list(dict.fromkeys(str(trials[trial]["stratum"]) for trial in curves))
-    looks = {
-        trial: (_colour(trials[trial]["objective"]), _DASHES[strata.index(str(trials[trial]["stratum"])) % 4])
-        for trial in curves
-    }
-    names = {
-        trial: f"{SHORT.get(row['objective'], row['objective'])}: {row['stratum']}" for trial, row in trials.items()
-    }
+    strata: dict[str, list[str]] = defaultdict(list)
+    for row in trials.values():
+        if row["stratum"] not in strata[row["objective"]]:
+            strata[row["objective"]].append(row["stratum"])
+    looks, names = {}, {}
+    for trial, row in trials.items():
+        objective, place = row["objective"], strata[row["objective"]].index(row["stratum"])
+        looks[trial] = (_colour(objective), _DASHES[place % len(_DASHES)])
+        rest = " ".join(word for word in row["stratum"].split() if not word.startswith("objective="))
+        names[trial] = f"{SHORT.get(objective, objective)}: {rest}" if rest else SHORT.get(objective, objective)
     return Drawing.of(
         [
             _panel("Told from held-out text", "AUC of membership", curves, looks, names, {"memorization_auc": 2.0}),

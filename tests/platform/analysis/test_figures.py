@@ -236,7 +236,12 @@ def test_memorization_is_drawn_where_it_was_measured(findings: Findings) -> None
     evaluations = tables.evaluations.drop_columns(list(columns))
     for name, values in columns.items():
         evaluations = evaluations.append_column(name, pa.array(values))
-    left, right = memorization.drawing(replace(findings, tables=replace(tables, evaluations=evaluations))).panels
+    names = [f"objective={row['objective']} dropout={row['number']}" for row in tables.trials.to_pylist()]  # many strata
+    place = tables.trials.column_names.index("stratum")
+    trials = tables.trials.set_column(place, "stratum", pa.array(names))
+    measured = replace(findings, tables=replace(tables, evaluations=evaluations, trials=trials))
+    left, right = memorization.drawing(measured).panels
+    assert drawn(memorization, Drawing.of([left, right])).axes
     num_trials = len(set(evaluations["trial_id"].to_pylist()))
     assert len(left.document["data"]) == num_trials
     assert len(right.document["data"]) == 2 * num_trials
