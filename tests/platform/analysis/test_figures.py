@@ -236,7 +236,7 @@ def test_memorization_is_drawn_where_it_was_measured(findings: Findings) -> None
     evaluations = tables.evaluations.drop_columns(list(columns))
     for name, values in columns.items():
         evaluations = evaluations.append_column(name, pa.array(values))
-    names = [f"objective={row['objective']} dropout={row['number']}" for row in tables.trials.to_pylist()]  # many strata
+    names = [f"objective={row['objective']} dropout={row['number']}" for row in tables.trials.to_pylist()]
     place = tables.trials.column_names.index("stratum")
     trials = tables.trials.set_column(place, "stratum", pa.array(names))
     measured = replace(findings, tables=replace(tables, evaluations=evaluations, trials=trials))
