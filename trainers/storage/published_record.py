@@ -57,7 +57,7 @@ class PublishedRecord:
         is_over = paths.end.name in there
         names = [name for name in there if not name.startswith((*_FOLDERS, _SHARES))]
         self._get(paths, names)
-        numbers = sorted({int(n.split("/")[1]) for n in there if _is_of_commit(n)}, reverse=True)
+        numbers = sorted((int(n.split("/")[1]) for n in there if _makes_commit(n)), reverse=True)
         for number in [] if is_over else numbers:
             if self._got_commit(paths, number):
                 break
@@ -184,9 +184,10 @@ def _stage(name: str) -> int:
     return 2 if name == "end.json" else int(name.endswith(f"/{_COMMIT}"))
 
 
-def _is_of_commit(name: str) -> bool:
-    parts = name.split("/")
-    return parts[0] == "commits" and len(parts) > 2 and parts[1].isdecimal()
+def _makes_commit(name: str) -> bool:
+    """Whether it is the last of a commit's files: without it a writer was cut off, and there is no commit."""
+    first, *rest = name.split("/")
+    return first == "commits" and len(rest) == 2 and rest[0].isdecimal() and rest[1] == _COMMIT
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

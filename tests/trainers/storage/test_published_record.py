@@ -133,6 +133,28 @@ def test_cut_off_in_the_middle_a_trial_goes_on_from_the_last_whole_commit(
     assert_same(trial.record(), undisturbed)
 
 
+def test_cut_off_in_its_first_commit_a_trial_begins_anew(
+    trial: Trial, store: Store, undisturbed: TrialRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSOVER_STORAGE_PATIENCE", "0.1")
+    begun: list[str] = []
+
+    def gate(number: int, environ: dict[str, Any]) -> str | None:
+        if environ["REQUEST_METHOD"] == "PUT" and "/commits/" in environ["PATH_INFO"]:
+            begun.append(environ["PATH_INFO"])
+        return "denied" if len(begun) > 2 else None
+
+    store.gate = gate
+    with pytest.raises(StorageError, match="run the same command again"):
+        trial.run("a")
+    store.open()
+    assert [name for name in trial.store.list() if name.startswith("commits/")], "nothing of a commit was there"
+    monkeypatch.setenv("CROSSOVER_STORAGE_PATIENCE", "30")
+    assert trial.run("b", answer=after(1)).status == "interrupted", "a machine that has nothing of it"
+    assert trial.run("a").status == "ended", "the one that was cut off"
+    assert_same(trial.record(), undisturbed)
+
+
 def test_a_store_that_is_away_for_a_while_stops_no_trial(trial: Trial, store: Store, undisturbed: TrialRecord) -> None:
     waiting = []
 
