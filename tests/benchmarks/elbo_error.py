@@ -75,8 +75,7 @@ class TrialTime:
 
 def demo_trial(folder: Path, epochs: float | None) -> Path:
     """Trains masked diffusion by the shared recipe of `quickstart`, to its last epoch."""
-    study = read_study("quickstart")
-    settings: dict[str, object] = {f"data.{name}": value for name, value in study.data.items()} | dict(study.fixed)
+    settings: dict[str, object] = dict(read_study("quickstart").base)
     settings |= {"objective.name": "masked_diffusion", "stopping.rule": "none", "execution.threads": 1}
     if epochs is not None:
         settings["schedule.epochs"] = epochs
