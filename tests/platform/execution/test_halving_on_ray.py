@@ -101,12 +101,14 @@ def test_killed_workers_and_fewer_slots_change_nothing_in_the_final_table(
 
     class Killed:
         def __init__(self, run: Run) -> None:
-            self.directory, self.until_tokens, self.should_stop = run.directory, run.until_tokens, run.should_stop
             self.run = run
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.run, name)
 
         def evaluated(self, evaluation: Any) -> None:
             self.run.evaluated(evaluation)
-            marker = killed / self.directory.name
+            marker = killed / self.run.directory.name
             if evaluation.epoch > 1.5 and not marker.exists() and len(list(killed.iterdir())) < 2:
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -94,8 +94,10 @@ class Once:
     """A run in which something happens at the first evaluation after epoch 3, in one trial."""
 
     def __init__(self, run: Run, marker: Path, happens: Callable[[], None]) -> None:
-        self.directory, self.until_tokens, self.should_stop = run.directory, run.until_tokens, run.should_stop
         self._run, self._marker, self._happens = run, marker, happens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._run, name)
 
     def evaluated(self, evaluation: Any) -> None:
         self._run.evaluated(evaluation)
