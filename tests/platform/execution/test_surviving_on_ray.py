@@ -43,7 +43,7 @@ def train_to_nan(config: TrialConfig, run: Run) -> LegEnd:
     """The fastest configuration's weights are no numbers after its first step."""
     if config.optimizer.learning_rate < TOO_FAST:
         return train(config, run)
-    with mock.patch("crossover.trainers.loop.learning_rate", lambda *_: math.nan):
+    with mock.patch("crossover.trainers.step.learning_rate", lambda *_: math.nan):
         return train(config, run)
 
 
