@@ -43,7 +43,7 @@ $(READY): pyproject.toml constraints.txt
 test: $(READY)  ## Set up and run the fast tests
 	$(BIN)/python -m pytest -m "not slow and not end_to_end"
 
-test-unit: $(READY)  ## The tests of single parts: a minute on two processors
+test-unit: $(READY)  ## The tests of single parts, on all processors: a minute or two
 	$(BIN)/python -m pytest -n auto -m "not slow and not end_to_end and not ray and not integration"
 
 test-all: $(READY)  ## Every test, also the slow ones and whole studies
