@@ -1,7 +1,8 @@
 """Submits a study as a job: once at a time, and so that the same command again goes on with it.
 
 Two that submit at the same instant both see no job of the study. So jobs of one study are numbered, and the number is
-part of the job's id: the cluster takes an id once.
+part of the job's id: the cluster takes an id once. The number comes from the same list that showed no running job: from
+a later one, the slower of the two would take the next number and run beside the faster.
 """
 
 from __future__ import annotations
@@ -58,24 +59,23 @@ def submit_study(server: JobServer, submission: Submission) -> StudyJob:
     """
     check_for_a_cluster(submission.study)
     server.check_version()
-    _refuse_second(server, submission)
+    number = _next_number(server, submission)
     with tempfile.TemporaryDirectory(prefix="crossover-job-") as folder:
         code = None if submission.installed or submission.wheel else code_here()
         pack_study(submission.study, Path(folder), submission.wheel, code=code)
         runtime_env = {"working_dir": folder, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS)}}
-        for tried in range(_TRIES):
-            if (job_id := _started(server, submission, runtime_env, tried)) is not None:
+        for _ in range(_TRIES):
+            if (job_id := _started(server, submission, runtime_env, number)) is not None:
                 return server.job(job_id)
-            _refuse_second(server, submission)  # somebody else was faster
+            number = _next_number(server, submission)  # somebody else was faster
     raise CrossoverError(
         f"the cluster at {server.address} knows more jobs of study {submission.study.name} than it lists: it may be "
         "starting up; try again"
     )
 
 
-def _started(server: JobServer, submission: Submission, runtime_env: dict[str, Any], tried: int) -> str | None:
+def _started(server: JobServer, submission: Submission, runtime_env: dict[str, Any], number: int) -> str | None:
     study, here = submission.study, version("crossover")
-    number = 1 + tried + max((job.number for job in server.jobs() if job.folder == submission.folder), default=0)
     digest = hashlib.sha256(submission.folder.encode()).hexdigest()[:6]
     job_id = f"{study.name}-{digest}-{number}"
     entrypoint = shlex.join(["python", "start.py", here, "run", STUDY_FILE, "--report"])
@@ -83,11 +83,14 @@ def _started(server: JobServer, submission: Submission, runtime_env: dict[str, A
     return job_id if server.submit(job_id, entrypoint, runtime_env, metadata) else None
 
 
-def _refuse_second(server: JobServer, submission: Submission) -> None:
-    for job in server.jobs():
-        if job.folder == submission.folder and not job.is_over:
+def _next_number(server: JobServer, submission: Submission) -> int:
+    """Of the study's next job; an error while one runs."""
+    jobs = [job for job in server.jobs() if job.folder == submission.folder]
+    for job in jobs:
+        if not job.is_over:
             raise CrossoverError(
                 f"study {job.study} is being run in {job.folder} by job {job.job_id} ({job.status}): look on with "
                 f"`crossover jobs logs {job.job_id} --follow`, or end it with `crossover jobs stop {job.job_id}`; "
                 "submitted after that, it goes on"
             )
+    return 1 + max((job.number for job in jobs), default=0)

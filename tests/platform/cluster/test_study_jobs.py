@@ -148,6 +148,20 @@ def test_of_two_that_submit_at_one_instant_one_is_refused(server: JobServer, cli
     assert len(client.jobs) == 1
 
 
+def test_who_packs_while_another_submits_is_refused(
+    server: JobServer, client: FakeClient, study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*given: Any, **named: Any) -> None:
+        monkeypatch.setattr(submitting, "pack_study", pack_study)
+        submitted(server, study)
+        pack_study(*given, **named)
+
+    monkeypatch.setattr(submitting, "pack_study", slowly)
+    with pytest.raises(CrossoverError, match="is being run in /shared/runs/tiny by job"):
+        submitted(server, study)
+    assert len(client.jobs) == 1
+
+
 def test_a_job_that_came_and_ended_meanwhile_is_counted(server: JobServer, client: FakeClient, study: Any) -> None:
     client.faster = lambda: client.end(submitted(server, study), JobStatus.SUCCEEDED, 0)
     assert server.job(submitted(server, study)).number > 1
