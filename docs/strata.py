@@ -1,4 +1,6 @@
-"""Draws the validation loss of every stratum of a study: `python docs/strata.py STUDY OUTPUT.png`.
+"""Draws the validation loss of every stratum of a study, and prints how far apart they are on test.
+
+`python docs/strata.py STUDY OUTPUT.png`
 
 Objectives side by side. A line is the mean of a stratum's seeds at the epochs that all of them reached. Of a study with
 branched annealing its branches are drawn, and of runs of one length their ends, as marks.
@@ -8,27 +10,30 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 
-from crossover.platform.analysis import load_study
-from crossover.platform.analysis.wording import SHORT
+from crossover.platform.analysis import StudyTables, load_study
+from crossover.platform.analysis.comparisons import mean_difference
+from crossover.platform.analysis.losses import held_out_test_losses
+from crossover.platform.analysis.wording import SHORT, without_objective
 
 Curve = dict[float, list[float]]
 
 
-def curves_of(folder: Path) -> dict[str, dict[str, Curve]]:
+def curves_of(study: StudyTables) -> dict[str, dict[str, Curve]]:
     """Per objective and label, bits per byte of all seeds at each epoch."""
-    study = load_study(folder)
     trials = {row["trial_id"]: row for row in study.trials.to_pylist()}
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in study.evaluations.to_pylist():
         rows[row["trial_id"]].append(row)
     found: dict[str, dict[str, Curve]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for trial_id, trial in trials.items():
-        kept, label = rows[trial_id], trial["stratum"].partition(" ")[2].replace("_", " ")
+        kept, label = rows[trial_id], without_objective(trial["stratum"]).replace("_", " ")
         if any(row["branch"] == "annealed" for row in kept):
             kept, label = [row for row in kept if row["branch"] == "annealed"], "branches of one run"
         elif "runs=separate" in trial["stratum"]:
@@ -38,10 +43,26 @@ def curves_of(folder: Path) -> dict[str, dict[str, Curve]]:
     return found
 
 
+def differences(study: StudyTables) -> Iterator[str]:
+    """Every stratum minus every one before it, paired by seed and document: bits per byte on test, 95 % intervals."""
+    seeds: dict[str, dict[int, str]] = defaultdict(dict)
+    for row in study.trials.to_pylist():
+        seeds[row["stratum"]][row["repeat"]] = row["trial_id"]
+    for before, after in combinations(seeds, 2):
+        losses = [
+            [held_out_test_losses(study.files[trial]) for _, trial in sorted(seeds[name].items())]
+            for name in (after, before)
+        ]
+        if all(one is not None for side in losses for one in side):
+            found = mean_difference(*losses)  # type: ignore[arg-type]
+            yield f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]  {after}  minus  {before}"
+
+
 def main() -> None:
-    """One panel an objective."""
-    folder, output = (Path(argument) for argument in sys.argv[1:])
-    found = curves_of(folder)
+    """One panel an objective, one line a pair."""
+    study, output = load_study(sys.argv[1]), Path(sys.argv[2])
+    found = curves_of(study)
+    print(*differences(study), sep="\n")
     figure, axes = plt.subplots(1, len(found), figsize=(6 * len(found), 4.6), layout="constrained", squeeze=False)
     for axis, (objective, curves) in zip(axes[0], sorted(found.items()), strict=True):
         for number, (label, curve) in enumerate(curves.items()):

@@ -32,12 +32,18 @@ __all__ = [
     "title",
     "too_little_validation",
     "unfinished",
+    "without_objective",
 ]
 
 SHORT = {"autoregressive": "AR", "masked_diffusion": "MDM"}
 _FEW = 0.025
 _HALF = 0.5
 _NAMED = 3
+
+
+def without_objective(stratum: str) -> str:
+    """A stratum's label, but for its objective: what tells strata of one objective apart."""
+    return " ".join(word for word in stratum.split() if not word.startswith("objective="))
 
 
 def title(setting: Mapping[str, Any], *, tuned: bool, same_recipe: bool, num_objectives: int) -> str:

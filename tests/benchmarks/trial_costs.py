@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import random
 import resource
 import sys
 import tempfile
@@ -26,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 from harness import local_ray, publish
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from made_words import write_words
 
 if TYPE_CHECKING:
     from s3_server import Store
@@ -61,12 +62,7 @@ def made_corpus(folder: Path) -> Path:
     """Made-up words."""
     from crossover.trainers.data import prepare_corpus
 
-    (folder / "text").mkdir()
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
-    for number in range(60):
-        (folder / "text" / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
-    prepare_corpus([folder / "text"], folder / "corpus")
+    prepare_corpus([write_words(folder / "text")], folder / "corpus")
     return folder / "corpus"
 
 

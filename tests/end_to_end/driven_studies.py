@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from made_words import write_words
 
 PATIENCE_SECONDS = 240
 # what clock and machine say of an evaluation
 TIMES = {"wall_seconds", "eval_seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
+NOT_COMPARED = {"git_commit", *TIMES}
 TWO_STRATA = {
     "objective.name": {"choice": ["autoregressive", "masked_diffusion"], "role": "scientific"},
     "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2], "role": "nuisance"},
@@ -37,12 +38,7 @@ def write_study(folder: Path, *, unique_tokens: int = 2048, fixed: dict[str, Any
     """
     from crossover.trainers.data import prepare_corpus
 
-    (folder / "text").mkdir()
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
-    for number in range(60):
-        (folder / "text" / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
-    prepare_corpus([folder / "text"], folder / "corpus")
+    prepare_corpus([write_words(folder / "text")], folder / "corpus")
     document = {
         "name": "words",
         "data": {"corpus": str(folder / "corpus"), "unique_tokens": unique_tokens, "sequence_length": 32},
@@ -145,6 +141,14 @@ def kill(pid: int) -> None:
     """Ends a process that may have ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Waits for what no process of ours stands for, and says for what in vain."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"in vain: {what}"
+        time.sleep(0.2)
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:

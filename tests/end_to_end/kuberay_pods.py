@@ -17,19 +17,18 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+from driven_studies import wait_for
 
 from crossover.platform.cluster.pods import STORAGE_FOLDER, STUDY_ANNOTATION, STUDY_FILE
 
-__all__ = ["PodCluster", "namespaces_are_allowed", "wait_until"]
+__all__ = ["PodCluster", "namespaces_are_allowed"]
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 240
@@ -43,14 +42,6 @@ def namespaces_are_allowed() -> bool:
         return False
     tried = subprocess.run([*_UNSHARE, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False)
     return tried.returncode == 0
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
-    """Waits, and says for what in vain."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"in vain: {what}"
-        time.sleep(0.2)
 
 
 def _free_port() -> int:
@@ -130,7 +121,7 @@ class PodCluster:
             command = ["nsenter", "--target", inside, "--pid", "--mount", *command]
         done = subprocess.run(command, env=self._environment({"RAY_ADDRESS": self.address}), timeout=120, check=False)
         if done.returncode:  # the hook ends with its pod, where Ray has left the pod before
-            wait_until(lambda: self._pods[name].poll() is not None, f"the pod ends, or its preStop hook: {done}", 10)
+            wait_for(lambda: self._pods[name].poll() is not None, f"the pod ends, or its preStop hook: {done}", 10)
         self.kill(name)
 
     def end(self) -> None:
@@ -187,7 +178,7 @@ class PodCluster:
                 start_new_session=True,
             )
         pod = self._pods[name]
-        wait_until(lambda: b"Ray runtime started" in log.read_bytes() or pod.poll() is not None, f"pod {name} starts")
+        wait_for(lambda: b"Ray runtime started" in log.read_bytes() or pod.poll() is not None, f"pod {name} starts")
         assert pod.poll() is None, log.read_text()
 
     def _mounts(self) -> str:

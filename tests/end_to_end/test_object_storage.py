@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driven_studies import PATIENCE_SECONDS, TIMES, TWO_STRATA, Commands, wait_until, write_study
+from driven_studies import NOT_COMPARED, PATIENCE_SECONDS, TWO_STRATA, Commands, wait_until, write_study
 from s3_server import Store
 
 from crossover.platform.analysis import load_study
@@ -20,7 +20,6 @@ from crossover.trainers.storage import ObjectStore
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.ray, pytest.mark.timeout(900)]
 
-NOT_COMPARED = {"git_commit", *TIMES}
 
 Tables = list[list[dict[str, Any]]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from kuberay_pods import PodCluster, wait_until
+from driven_studies import NOT_COMPARED, wait_for
+from kuberay_pods import PodCluster
+from made_words import write_words
 
 from crossover.platform.analysis import load_study
 from crossover.platform.cluster.rayjob import Rendering, render
@@ -25,7 +26,6 @@ pytestmark = [
 ]
 
 STUDY_SECONDS = 400
-NOT_COMPARED = {"git_commit", "wall_seconds", "eval_seconds"}
 IMAGE = f"registry.example.com/crossover@sha256:{'ab' * 32}"
 
 Start = Callable[[Path], PodCluster]
@@ -37,12 +37,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from crossover.trainers.data import prepare_corpus
 
     folder = tmp_path_factory.mktemp("corpus")
-    (folder / "text").mkdir()
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
-    for number in range(60):
-        (folder / "text" / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
-    prepare_corpus([folder / "text"], folder / "prepared")
+    prepare_corpus([write_words(folder / "text")], folder / "prepared")
     return folder / "prepared"
 
 
@@ -119,12 +114,12 @@ def undisturbed() -> dict[str, Any]:
 def wait_until_under_way(storage: Path) -> None:
     """The first trial has checkpoints, and much before it."""
     trials = storage / "runs" / "pods" / "trials"
-    wait_until(lambda: len(list(trials.glob("*/commits/[0-9]*"))) >= 2, "a checkpoint", STUDY_SECONDS)
+    wait_for(lambda: len(list(trials.glob("*/commits/[0-9]*"))) >= 2, "a checkpoint", STUDY_SECONDS)
     assert not list(trials.glob("*/end.json")), "it is too short to be disturbed"
 
 
 def assert_finished(cluster: PodCluster, job_id: str, storage: Path, undisturbed: dict[str, Any]) -> None:
-    wait_until(lambda: cluster.job_status(job_id) in ("SUCCEEDED", "FAILED"), "the job ends", STUDY_SECONDS)
+    wait_for(lambda: cluster.job_status(job_id) in ("SUCCEEDED", "FAILED"), "the job ends", STUDY_SECONDS)
     assert cluster.job_status(job_id) == "SUCCEEDED"
     assert (storage / "runs" / "pods" / "report.html").is_file()
     found = table(storage)

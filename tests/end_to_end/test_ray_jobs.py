@@ -10,14 +10,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from driven_studies import write_study
+from driven_studies import wait_for, write_study
 
 from crossover.platform.analysis import load_study
 from crossover.platform.execution.decisions import LegEnded, LegStarted, attempts
@@ -55,13 +54,6 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "PATH": path, "HOME": str(home), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", **more}
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"in vain: {what}"
-        time.sleep(0.2)
-
-
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The dashboard of a head of this test alone, with two processors, that asks for a token."""
@@ -86,7 +78,11 @@ def address() -> Iterator[str]:
                 start_new_session=True,
             )
         try:
-            wait_until(lambda: b"Ray runtime started" in log.read_bytes() or head.poll() is not None, "the head starts")
+            wait_for(
+                lambda: b"Ray runtime started" in log.read_bytes() or head.poll() is not None,
+                "the head starts",
+                PATIENCE_SECONDS,
+            )
             assert head.poll() is None, log.read_text()
             yield f"http://127.0.0.1:{ports['dashboard-port']}"
         finally:
@@ -215,7 +211,7 @@ def test_a_submitted_study_is_refused_twice_stopped_with_checkpoints_and_goes_on
     assert "study words is being run in" in refused
     job_id = refused.split(" by job ")[1].split()[0]
     commits = study_dir(study_file) / "trials"
-    wait_until(lambda: len(list(commits.glob("*/commits/[0-9]*"))) >= 2, "a checkpoint")
+    wait_for(lambda: len(list(commits.glob("*/commits/[0-9]*"))) >= 2, "a checkpoint", PATIENCE_SECONDS)
     code, output = crossover.run("jobs", "stop", "words")
     assert code == 0, output
     assert f"job {job_id} has ended (STOPPED)" in output
@@ -228,7 +224,7 @@ def test_a_submitted_study_is_refused_twice_stopped_with_checkpoints_and_goes_on
     shown: list[str] = []
     reader = threading.Thread(target=lambda: shown.extend(follower.stdout or ()))
     reader.start()
-    wait_until(lambda: any("goes on:" in line for line in shown), "the log is followed")
+    wait_for(lambda: any("goes on:" in line for line in shown), "the log is followed", PATIENCE_SECONDS)
     cable.cut()
     follower.wait(timeout=PATIENCE_SECONDS)
     reader.join()

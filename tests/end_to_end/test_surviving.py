@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driven_studies import PATIENCE_SECONDS, TIMES, TWO_STRATA, Runs, kill, wait_until, write_study
+from driven_studies import NOT_COMPARED, PATIENCE_SECONDS, TWO_STRATA, Runs, kill, wait_until, write_study
 
 from crossover.platform.analysis import load_study
 from crossover.platform.execution.decisions import LegEnded, LegStarted, RungDecided, attempts, read_decisions
@@ -23,7 +23,6 @@ from crossover.platform.execution.decisions import LegEnded, LegStarted, RungDec
 pytestmark = [pytest.mark.end_to_end, pytest.mark.ray, pytest.mark.timeout(900)]
 
 # and the commit of a working tree, which may move on while the tests run
-NOT_COMPARED = {"git_commit", *TIMES}
 Tables = tuple[dict[str, Any], dict[tuple[str, int], Any]]
 
 

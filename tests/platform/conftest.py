@@ -5,7 +5,6 @@ time.
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_words import write_words
 
 # `synthetic_study` is imported by name: with `--import-mode=importlib` a test's folder is no path entry.
 sys.path.append(str(Path(__file__).parent / "analysis"))
@@ -80,12 +80,8 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared corpus of about 100,000 tokens of made-up words."""
     from crossover.trainers.data import prepare_corpus
 
-    source, folder = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("corpora") / "tiny"
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(200)]
-    for number in range(60):
-        (source / f"{number}.txt").write_text(" ".join(draw.choices(words, k=350)))
-    prepare_corpus([source], folder)
+    folder = tmp_path_factory.mktemp("corpora") / "tiny"
+    prepare_corpus([write_words(tmp_path_factory.mktemp("text"))], folder)
     return folder
 
 

@@ -11,7 +11,7 @@ from crossover.platform.analysis.figures.documents import Document, layout, line
 from crossover.platform.analysis.figures.findings import Findings
 from crossover.platform.analysis.figures.registry import Drawing, Panel, register_figure
 from crossover.platform.analysis.palette import LIGHT
-from crossover.platform.analysis.wording import SHORT
+from crossover.platform.analysis.wording import SHORT, without_objective
 
 __all__ = ["memorization"]
 
@@ -43,7 +43,7 @@ def memorization(findings: Findings) -> Drawing:
     for trial, row in trials.items():
         objective, place = row["objective"], strata[row["objective"]].index(row["stratum"])
         looks[trial] = (_colour(objective), _DASHES[place % len(_DASHES)])
-        rest = " ".join(word for word in row["stratum"].split() if not word.startswith("objective="))
+        rest = without_objective(row["stratum"])
         names[trial] = f"{SHORT.get(objective, objective)}: {rest}" if rest else SHORT.get(objective, objective)
     return Drawing.of(
         [
