@@ -92,7 +92,8 @@ def _stops(tables: StudyTables) -> Iterator[str]:
         if stopped:
             low, high = min(stopped), max(stopped)
             after = f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
-            yield f"{len(stopped)} of {len(rows)} {short} trials overfitted and were stopped, after {after} epochs."
+            verb = "was" if len(stopped) == 1 else "were"
+            yield f"{len(stopped)} of {len(rows)} {short} trials overfitted and {verb} stopped, after {after} epochs."
 
 
 def _crossings(pair: PairAnswer) -> str:

@@ -130,9 +130,9 @@ def _beside(label: str, pair: DrawnPair, span: tuple[float, float], height: floa
     """A crossing's words beside its bar, on the side with more room; above it at the edge where they would not fit."""
     first, last = pair.epochs_range
     left, right = (math.log(at / first) / math.log(last / first) for at in span)
-    at_right, length = 1 - right > left, 0.0115 * len(label)
+    at_right, length = 1 - right > left, 0.013 * len(label)
     if length > max(1 - right, left):
-        edge, anchor = (1.0, "right") if at_right else (0.0, "left")
-        return words(label, edge, height + 0.04, colour, xref="x domain", size=11, xanchor=anchor)
+        edge, anchor = (0.99, "right") if at_right else (0.01, "left")
+        return words(label, edge, height + 0.034, colour, xref="x domain", size=11, xanchor=anchor)
     anchor, shift = ("left", 6) if at_right else ("right", -6)
     return words(label, math.log10(span[1] if at_right else span[0]), height, colour, xanchor=anchor, xshift=shift)
