@@ -61,7 +61,7 @@ class Store:
 
         self._server = make_server("127.0.0.1", self._port, self._answer, threaded=True, request_handler=Silent)
         self._port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
     def go_down(self) -> None:

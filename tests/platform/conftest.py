@@ -37,6 +37,20 @@ def ray_session() -> Iterator[None]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def _no_stray_ray(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that is not marked `ray` leaves none: many calls of Ray start a whole session when there is none yet."""
+    had_one = _has_ray()
+    yield
+    if _has_ray() and not had_one and request.node.get_closest_marker("ray") is None:
+        sys.modules["ray"].shutdown()
+        pytest.fail("it started a Ray session: mark it `ray`, and use `ray_session`")
+
+
+def _has_ray() -> bool:
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
 @dataclass(frozen=True)
 class Done:
     """How a command ended."""

@@ -51,7 +51,7 @@ def dashboard() -> Iterator[Dashboard]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served = Dashboard(f"http://127.0.0.1:{server.server_port}")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield served
     server.shutdown()
     server.server_close()

@@ -18,6 +18,8 @@ from crossover.platform.study import StudyError
 
 DATA = Path(__file__).parents[2] / "data"
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def study_dir(real_study: Path, tmp_path: Path) -> Path:

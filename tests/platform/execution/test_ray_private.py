@@ -80,6 +80,8 @@ def test_no_actor_for_data_sets_is_started(trainer: Any) -> None:
     assert [type(c) for c in ours] == [type(c) for c in usual if not isinstance(c, DatasetsCallback)]
 
 
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize(("cpus", "workers"), [(0.0, 0), (1.0, 1), (3.0, 2), (4.0, 4), (9.0, 4)])
 def test_elastic_run_takes_only_sizes_that_share_a_batch(
     cpus: float, workers: int, trainer: Any, monkeypatch: pytest.MonkeyPatch
