@@ -4,6 +4,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from synthetic_study import AR, MDM, SyntheticStudy, with_rungs
 
 from crossover.platform.analysis import load_study, write_figure, write_figures
+from crossover.platform.analysis.crossings import Quantiles
 from crossover.platform.analysis.figures import (
     Drawing,
     FigureError,
@@ -55,6 +57,23 @@ def test_figures_are_written_and_the_same_each_time(study_folder: Path, tmp_path
     assert [path.name for path in first] == ["crossing.svg", "crossing.png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert first[1].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("share", np.linspace(0.4, 0.8, 9))
+def test_words_beside_a_crossing_stay_within_the_axes(findings: Findings, share: float) -> None:
+    pair = findings.pairs[-1]
+    first, last = pair.epochs_range
+    low = first * (last / first) ** share  # the bar goes from there to the end
+    assert pair.answer.envelope is not None
+    moved = replace(pair.answer.envelope, epochs=Quantiles(low, low, low, None), probability_none=0.0)
+    pairs = [replace(pair, answer=replace(pair.answer, equal_epochs=None, envelope=moved))]
+    with mpl.rc_context(STYLE):
+        figure = drawn(get_figure("crossing"), get_figure("crossing").draw(SimpleNamespace(pairs=pairs)))
+        figure.set_size_inches(5.9, 5)  # as one of two side by side
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        (label,) = (text.get_window_extent() for text in axes.texts if "below AR" in text.get_text())
+        assert axes.get_window_extent().x0 <= label.x0 and label.x1 <= axes.get_window_extent().x1
 
 
 def test_a_study_with_one_objective_has_a_figure_without_a_crossing(tmp_path: Path) -> None:
