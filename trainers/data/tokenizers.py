@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossover.trainers.data.byte_level import WordIds, splits_at_words
 from crossover.trainers.errors import CorpusError
 
 __all__ = [
@@ -98,13 +99,19 @@ class HuggingFaceTokenizer(Tokenizer):
         self.num_text_tokens = max(vocabulary.values()) + 1
         self.sha256 = hashlib.sha256(content.encode()).hexdigest()
         self._type = token_type(self.num_text_tokens)
-        self._bytes_of_id = _byte_level_lengths(json.loads(content), vocabulary, self.num_text_tokens)
+        parsed = json.loads(content)
+        self._bytes_of_id = _byte_level_lengths(parsed, vocabulary, self.num_text_tokens)
+        self._words = WordIds(self._tokenizer) if splits_at_words(parsed) else None
 
     def encode(self, texts: Sequence[bytes]) -> list[TokenArray]:
         """See `Tokenizer`."""
         found: list[TokenArray] = []
         for batch in _batches(texts):
-            encodings = self._tokenizer.encode_batch_fast([text.decode() for text in batch], add_special_tokens=False)
+            decoded = [text.decode() for text in batch]
+            if self._words is not None:
+                found += [np.fromiter(ids, dtype=self._type) for ids in self._words.encode(decoded)]
+                continue
+            encodings = self._tokenizer.encode_batch_fast(decoded, add_special_tokens=False)
             found += [np.array(encoding.ids, dtype=self._type) for encoding in encodings]
         return found
 

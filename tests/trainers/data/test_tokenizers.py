@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,8 @@ from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from crossover.trainers.data import TrainingSubset, held_out_windows, open_corpus
+from crossover.trainers.data import byte_level as byte_level_words
+from crossover.trainers.data.byte_level import WordIds, splits_at_words
 from crossover.trainers.data.tokenizers import ByteTokenizer, HuggingFaceTokenizer, Tokenizer, token_type, train_bpe
 from crossover.trainers.errors import CorpusError
 
@@ -47,6 +50,51 @@ def test_any_text_comes_back_and_its_bytes_add_up(tokenizer: Tokenizer, text: st
     assert tokenizer.decode(tokens) == raw
     assert tokenizer.token_bytes(raw, tokens).sum() == len(raw)
     assert len(tokens) == 0 or tokens.max() < tokenizer.num_text_tokens
+
+
+LIBRARY = Library.from_str(BPE.content)
+WHITE = " \n\t\r\x0b\x0c\x1c\x85\u00a0\u2003\u2028"
+
+
+@settings(max_examples=400, deadline=None)
+@given(text=st.text(st.sampled_from(f"{WHITE}    ab'slt1_-.<|é漢😀\0")) | st.text())
+def test_words_by_themselves_have_the_ids_of_the_whole_text(text: str) -> None:
+    whole = LIBRARY.encode(text, add_special_tokens=False).ids
+    words = WordIds(LIBRARY)
+    for _ in range(2):
+        assert [list(ids) for ids in words.encode([text] * 9)] == [whole] * 9
+    assert BPE.encode([text.encode()])[0].tolist() == whole
+
+
+def byte_level(**changes: object) -> dict[str, object]:
+    return json.loads(BPE.content) | changes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normalizer": {"type": "NFC"}},
+        {"pre_tokenizer": None},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": []}},
+        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
+        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}},
+        {"model": {"type": "Unigram"}},
+        {"model": {"type": "BPE", "dropout": 0.1}},
+        {"added_tokens": [{"content": "<|end|>"}]},
+    ],
+)
+def test_other_tokenizers_are_given_the_whole_text(changes: dict[str, object]) -> None:
+    assert splits_at_words(byte_level()) and not splits_at_words(byte_level(**changes))
+
+
+def test_what_is_kept_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_level_words, "_MAX_CHARACTERS", 100)
+    words = WordIds(LIBRARY)
+    for number in range(50):
+        text = f"word{'x' * number} " * 20
+        (ids,) = words.encode([text])
+        assert list(ids) == LIBRARY.encode(text).ids
+        assert words.num_characters <= 100 + len(text)
 
 
 def test_bytes_of_tokens_are_those_of_each_tokens_own_text() -> None:
