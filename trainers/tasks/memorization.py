@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from crossover.trainers.data import Corpus, MixedCorpus, TrainingSubset, Windows
 from crossover.trainers.data.permutation import KeyedPermutation
@@ -117,6 +116,8 @@ def auc(member_P: NDArray[np.float64], other_P: NDArray[np.float64]) -> tuple[fl
 
     The area is the rank sum of Mann and Whitney; its error that of Hanley and McNeil (Radiology 143, 1982).
     """
+    from scipy.stats import rankdata  # takes a second, of which every trial's start would bear one
+
     num, num_other = len(member_P), len(other_P)
     both = np.concatenate([member_P, other_P])
     if np.isnan(both).any():

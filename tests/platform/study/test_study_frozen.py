@@ -44,7 +44,7 @@ def test_frozen_study_is_read_back_whole(name: str, tmp_path: Path) -> None:
         "search.final_repeats=7",
         "checkpoint.interval_seconds=60",
         "execution.precision=float32",
-        "evaluation.ratio=1.6",
+        "evaluation.ratio=1.5",
     ],
 )
 def test_what_changes_no_result_may_differ(override: str) -> None:

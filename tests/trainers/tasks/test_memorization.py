@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,12 @@ from crossover.trainers.trained import open_model
 pytestmark = pytest.mark.integration
 
 LONG = {"data__sequence_length": 32, "data__unique_tokens": 400, "stopping__rule": "none", "model__width": 64}
+
+
+def test_training_starts_without_the_statistics_library() -> None:
+    code = "import sys, crossover.trainers.loop; sys.exit(str([name for name in sys.modules if name == 'scipy.stats']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "[]", "it takes a second, which every start of a trial would bear"
 
 
 def test_area_is_the_share_of_pairs_and_its_error_their_scatter() -> None:
