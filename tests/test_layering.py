@@ -57,7 +57,7 @@ def is_private(name: str) -> bool:
 
 def run_python(code: str) -> str:
     """What a fresh interpreter prints, started with the root of the tree as its working directory."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -152,3 +152,16 @@ def test_lower_layers_import_where_the_libraries_above_them_are_absent(package: 
     imported = ast.literal_eval(run_python(code))
     assert set(modules) <= set(imported)
     assert not any(is_within(name, "crossover.platform") for name in imported)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["platform", "search_spaces", "trainers"])
+def test_every_module_can_be_the_first_that_is_imported(package: str) -> None:
+    modules = [module_name(path) for path in python_files(package) if path.name != "__main__.py"]
+    code = (
+        "import importlib, sys\n"
+        f"for first in {modules!r}:\n"
+        "    for name in [name for name in sys.modules if name.startswith('crossover.')]: del sys.modules[name]\n"
+        "    importlib.import_module(first)\n"
+    )
+    assert not run_python(code)

@@ -21,8 +21,7 @@ from crossover.trainers.identity import config_hash, trial_identity
 
 __all__ = ["budget_of", "cohort_sizes", "first_settings", "plan_of", "scheduler_of"]
 
-_LEARNING = ("tpe", "gp", "nsga2")
-_MAX_PARTS = 4  # cohorts of a stratum whose sampler learns
+_MAX_PARTS = 4  # so that a sampler can learn, and a first answer is there after a part of the FLOPs
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,10 @@ class _StudyStratum:
 
 def _cohort_size(study: Study, number: int) -> int:
     search = study.search
-    if search.cohort is not None or search.sampler not in _LEARNING:
-        return search.cohort or max(1, number)
+    if search.cohort is not None:
+        return search.cohort
+    if search.sampler == "grid":  # which goes through its space in order: a part would be a corner of it
+        return max(1, number)
     parts = max(1, min(_MAX_PARTS, number // search.rungs.eta**2))
     return max(1, math.ceil(number / parts))
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from crossover.platform.search.rungs import Horizon
-from crossover.platform.study.model import Study
 from crossover.search_spaces import Scalar, Stratum
 from crossover.trainers.config import EvaluationConfig
+
+if TYPE_CHECKING:
+    from crossover.platform.study.model import Study  # whose package checks studies, by what is here
 
 __all__ = ["horizon_of"]
 

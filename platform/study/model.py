@@ -155,8 +155,8 @@ class SearchConfig(_Section):
         default=None,
         ge=1,
         le=100_000,
-        description="Configurations of a stratum that are drawn and decided together; null: all of them, or 2 to 4 "
-        "parts of at least eta^2 with a sampler that learns.",
+        description="Configurations of a stratum that are drawn and decided together; null: up to 4 parts of at "
+        "least eta^2 each, or all of them with the sampler grid.",
     )
     patience_fraction: float = Field(
         default=0.6,

@@ -101,16 +101,23 @@ def test_limit_on_trials_is_shared_by_the_strata() -> None:
 @pytest.mark.parametrize(
     ("search", "size"),
     [
-        ({"sampler": "random"}, 18),
+        ({"sampler": "random"}, 9),
         ({"sampler": "tpe"}, 9),
         ({"sampler": "tpe", "trials": 8}, 8),
         ({"sampler": "tpe", "trials": 64}, 16),
         ({"sampler": "tpe", "cohort": 6}, 6),
     ],
 )
-def test_sampler_that_learns_gets_its_configurations_in_parts(search: dict[str, Any], size: int) -> None:
+def test_configurations_are_drawn_in_parts(search: dict[str, Any], size: int) -> None:
     plan = plan_of(made(search), "hash")
     assert [stratum.cohort_size for stratum in plan.strata] == [size, size]
+
+
+def test_a_grid_is_drawn_whole_since_a_part_would_be_a_corner_of_it() -> None:
+    asked = document({"sampler": "grid"})
+    del asked["search"]["trials"]
+    asked["axes"]["optimizer.learning_rate"] = {"choice": [1e-4 * step for step in range(1, 19)], "role": "nuisance"}
+    assert [stratum.cohort_size for stratum in plan_of(study_of(asked, "a"), "hash").strata] == [18, 18]
 
 
 def test_horizon_and_length_of_trials_follow_the_epochs() -> None:
