@@ -2,13 +2,14 @@
 
 `python docs/strata.py STUDY OUTPUT.png`
 
-Objectives side by side. A line is the mean of a stratum's seeds at the epochs that all of them reached. Of a study with
-branched annealing its branches are drawn, and of runs of one length their ends, as marks.
+Objectives side by side. A line is the mean over the seeds of the configuration that was chosen in a stratum, at the
+epochs that all of them reached. Of a study with branched annealing its branches are drawn, and of runs of one length
+their ends, as marks.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import combinations
@@ -20,14 +21,24 @@ import matplotlib.pyplot as plt
 from crossover.platform.analysis import StudyTables, load_study
 from crossover.platform.analysis.comparisons import mean_difference
 from crossover.platform.analysis.losses import held_out_test_losses
+from crossover.platform.analysis.selection import pairs_of_strata
 from crossover.platform.analysis.wording import SHORT, without_objective
 
 Curve = dict[float, list[float]]
 
 
+def chosen_trials(study: StudyTables) -> list[dict[str, Any]]:
+    """Rows of the trials of the configuration that was chosen on validation, of every stratum in the study's order."""
+    strata = [stratum for _, pair in pairs_of_strata(study) for stratum in pair.values()]
+    kept = {trial.suggestion.trial_id for s in strata if s.chosen is not None for trial in s.chosen.trials}
+    rows = study.trials.to_pylist()
+    order = list(dict.fromkeys(row["stratum"] for row in rows))
+    return sorted((r for r in rows if r["trial_id"] in kept), key=lambda r: (order.index(r["stratum"]), r["repeat"]))
+
+
 def curves_of(study: StudyTables) -> dict[str, dict[str, Curve]]:
     """Per objective and label, bits per byte of all seeds at each epoch."""
-    trials = {row["trial_id"]: row for row in study.trials.to_pylist()}
+    trials = {row["trial_id"]: row for row in chosen_trials(study)}
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in study.evaluations.to_pylist():
         rows[row["trial_id"]].append(row)
@@ -46,7 +57,7 @@ def curves_of(study: StudyTables) -> dict[str, dict[str, Curve]]:
 def differences(study: StudyTables) -> Iterator[str]:
     """Every stratum minus every one before it, paired by seed and document: bits per byte on test, 95 % intervals."""
     seeds: dict[str, dict[int, str]] = defaultdict(dict)
-    for row in study.trials.to_pylist():
+    for row in chosen_trials(study):
         seeds[row["stratum"]][row["repeat"]] = row["trial_id"]
     for before, after in combinations(seeds, 2):
         losses = [
@@ -60,7 +71,11 @@ def differences(study: StudyTables) -> Iterator[str]:
 
 def main() -> None:
     """One panel an objective, one line a pair."""
-    study, output = load_study(sys.argv[1]), Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="the study's folder")
+    parser.add_argument("output", type=Path, help="the picture")
+    arguments = parser.parse_args()
+    study, output = load_study(arguments.study), arguments.output
     found = curves_of(study)
     print(*differences(study), sep="\n")
     figure, axes = plt.subplots(1, len(found), figsize=(6 * len(found), 4.6), layout="constrained", squeeze=False)
