@@ -11,7 +11,7 @@ visible ASCII character and a white space after it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -23,6 +23,7 @@ _ASCII_WORDS = re.compile(
 )
 _CUTS = re.compile(r"(?<=[!-~])(?=[ \n\t\r])")
 _MAX_CHARACTERS = 1 << 22  # of the words that are kept: some 50 MB with their ids
+_SLICE = 1 << 20  # characters of a long text whose words are in memory at once, each a string of its own
 _MAX_NEW = 0.3  # of the words of a call: if more are new, the library is faster with the whole text
 
 
@@ -54,6 +55,11 @@ class WordIds:
 
     def encode(self, texts: Sequence[str]) -> list[Iterable[int]]:
         """The ids of each text, to be gone through before the next call."""
+        if any(len(text) > _SLICE for text in texts):
+            return [chain.from_iterable(self._encoded_once([part])[0] for part in _slices(text)) for text in texts]
+        return self._encoded_once(texts)
+
+    def _encoded_once(self, texts: Sequence[str]) -> list[Iterable[int]]:
         words_of = [_ASCII_WORDS.findall(text) if text.isascii() else _CUTS.split(text) for text in texts]
         new = list(set().union(*words_of) - self._ids.keys())
         if len(new) > _MAX_NEW * sum(map(len, words_of)):
@@ -67,3 +73,11 @@ class WordIds:
     def _encoded(self, texts: Sequence[str]) -> list[Iterable[int]]:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+
+def _slices(text: str) -> Iterator[str]:
+    start = 0
+    while (cut := _CUTS.search(text, start + _SLICE)) is not None:
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:]

@@ -6,6 +6,7 @@ import json
 import math
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -64,6 +65,8 @@ def test_words_by_themselves_have_the_ids_of_the_whole_text(text: str) -> None:
     for _ in range(2):
         assert [list(ids) for ids in words.encode([text] * 9)] == [whole] * 9
     assert BPE.encode([text.encode()])[0].tolist() == whole
+    with mock.patch.object(byte_level_words, "_SLICE", 5):
+        assert [list(ids) for ids in words.encode([text, text])] == [whole] * 2
 
 
 def byte_level(**changes: object) -> dict[str, object]:
