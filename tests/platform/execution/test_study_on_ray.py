@@ -231,7 +231,12 @@ def test_spent_time_ends_what_runs_and_starts_nothing_new(
 
 @pytest.mark.slow
 def test_interrupted_study_goes_on_and_ends_with_the_same_rows(tiny_study: MakeStudy, tmp_path: Path) -> None:
-    study = tiny_study(search__trials=2, fixed__schedule__epochs=30, resources=ONE_AT_A_TIME)
+    study = tiny_study(
+        search__trials=2,
+        fixed__schedule__epochs=60,
+        fixed__checkpoint__min_interval_seconds=0,  # the first commit long before the trial's end
+        resources=ONE_AT_A_TIME,
+    )
     study_dir = tmp_path / "a/tiny"
 
     def interrupt() -> None:
