@@ -57,7 +57,7 @@ def is_private(name: str) -> bool:
 
 def run_python(code: str) -> str:
     """What a fresh interpreter prints, started with the root of the tree as its working directory."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
