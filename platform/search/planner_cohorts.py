@@ -51,7 +51,8 @@ class CohortKeeper:
     def drawn(self, line: CohortDrawn) -> None:
         """The newest configurations of a stratum are a cohort."""
         stratum = self._state.strata[line.stratum_label]
-        cohort = self._new(stratum.label, line.number, line.size, stratum.plan.horizon, line.first)
+        earlier = tuple(before.cohort for before in stratum.cohorts)
+        cohort = self._new(stratum.label, line.number, line.size, stratum.plan.horizon, line.first, earlier)
         stratum.cohorts.append(cohort)
         stratum.drawn += line.size
         for number in range(line.first, line.first + line.size):
@@ -157,7 +158,9 @@ class CohortKeeper:
             cohort = self._new(stratum.label, 0, stratum.plan.num_configurations, stratum.plan.horizon, 0)
             stratum.cohorts.append(cohort)
 
-    def _new(self, label: str, number: int, size: int, horizon: Horizon, first: int) -> CohortState:
-        cohort = CohortState(label, number, Cohort(size, horizon, first, self._repeats))
+    def _new(
+        self, label: str, number: int, size: int, horizon: Horizon, first: int, earlier: Sequence[Cohort] = ()
+    ) -> CohortState:
+        cohort = CohortState(label, number, Cohort(size, horizon, first, self._repeats, earlier))
         self._cohorts[label, number] = cohort
         return cohort

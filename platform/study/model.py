@@ -159,7 +159,7 @@ class SearchConfig(_Section):
         "least eta^2 each, or all of them with the sampler grid.",
     )
     patience_fraction: float = Field(
-        default=0.6,
+        default=0.7,
         ge=0,
         le=1,
         description="patient_halving: share of a cohort's FLOPs that trials kept below the cut may use.",

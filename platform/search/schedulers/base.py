@@ -51,7 +51,7 @@ class SchedulerSettings:
 
     eta: int = 3
     first_epoch: float | None = None
-    patience_fraction: float = 0.6
+    patience_fraction: float = 0.7
 
 
 class Scheduler(ABC):

@@ -89,6 +89,11 @@ class Standing:
         """It waits at a rung that nobody has decided."""
         return self.state == "paused" and self.held is None
 
+    @property
+    def is_complete(self) -> bool:
+        """It came to its own end: no rung held it, and nothing went wrong."""
+        return self.state == "ended" and self.held is None and not self.failed
+
     def value_at(self, rung: int) -> float | None:
         """Best value so far when it came to a rung; of a trial that ended before, its best."""
         return self.reached[rung].value if rung < len(self.reached) else self.value
@@ -162,12 +167,14 @@ class Cohort:
         horizon: how far its trials can go.
         first: number of its first configuration.
         repeats: repeats of a configuration.
+        earlier: cohorts of its stratum that were decided before it was drawn.
     """
 
     size: int
     horizon: Horizon
     first: int = 0
     repeats: int = 1
+    earlier: Sequence[Cohort] = ()
     _standings: dict[str, Standing] = field(default_factory=dict)
     _members: dict[Key, dict[int, str]] = field(default_factory=dict)
     _moving: set[str] = field(default_factory=set)

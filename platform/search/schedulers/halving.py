@@ -27,10 +27,12 @@ class Group:
     Args:
         configurations: those that take part, whatever has become of them.
         rungs: epochs of their rungs.
+        earlier: cohorts of the same stratum that were decided before.
     """
 
     configurations: Sequence[Configuration]
     rungs: Sequence[float]
+    earlier: Sequence[Cohort] = ()
 
     def at(self, rung: int) -> list[Configuration]:
         """Those that wait at a rung, the best first."""
@@ -54,7 +56,7 @@ class SetScheduler(Scheduler):
 
     def groups(self, cohort: Cohort) -> Sequence[Group]:
         """Who is ranked against whom; all by default."""
-        return [Group(cohort.configurations, self.rungs(cohort, 0))]
+        return [Group(cohort.configurations, self.rungs(cohort, 0), cohort.earlier)]
 
     @abstractmethod
     def choose(self, group: Group, rung: int, waiting: Sequence[Configuration]) -> Mapping[Key, str]:

@@ -6,9 +6,8 @@ while the lower end of the 80 % prediction interval of its final best beats the 
 on by one rung at a time, those first that are expected to end lowest, and share at most a part of the cohort's FLOPs.
 
 That the best come first has two uses. The answer is there after the FLOPs of halving alone, and what waits is measured
-against a final value, not against others half-way. And those that have ended show how wrong the extrapolation was: it
-is told where it stood at the same point of their curves, and corrected by it, so an anneal at the end, a bump or any
-other shape that it does not know does not fool it twice.
+against a final value, not against others half-way. And those that have ended, in this cohort of the stratum or in an
+earlier one, show how far the others will fall and how wrong their extrapolations are (`forecasts.py`).
 """
 
 from __future__ import annotations
@@ -16,23 +15,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import ClassVar
-
-from scipy import special
 
 from crossover.platform.search.rungs import rung_epochs
 from crossover.platform.search.schedulers.base import RungDecision, register_scheduler
-from crossover.platform.search.schedulers.cohort import Cohort, Configuration, Standing
-from crossover.platform.search.schedulers.extrapolation import Prediction, predict_best
+from crossover.platform.search.schedulers.cohort import Cohort, Configuration
+from crossover.platform.search.schedulers.forecasts import Forecaster
 from crossover.platform.search.schedulers.halving import CohortHalving, Group
 
 __all__ = ["PatientHalving"]
 
-_SAME = 0.02
-"""Relative: two seeds of one configuration differ by so much (0.01 to 0.02 nats each, so 0.03 to 0.06 between two at
-two standard deviations, of 2 to 4 nats): whoever comes so near may be best."""
+_SAME = 0.005
+"""Relative: the same answer. Whoever may come so near to the best is not refused for it."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +70,11 @@ class PatientHalving(CohortHalving):
 
     def _kept(self, group: Group) -> dict[str, RungDecision]:
         """The next legs of those that may still win, as far as patience pays: a part of them, the rest may follow."""
-        cut = min((c.value_at(len(group.rungs)) for c in group.configurations), default=math.inf)
+        stratum = [*(c for cohort in group.earlier for c in cohort.configurations), *group.configurations]
+        cut = min((c.value_at(len(group.rungs)) for c in stratum), default=math.inf)
+        forecaster = Forecaster([m for c in stratum for m in c.members if m.is_complete])
         waiting = [c for c in group.configurations if c.paused and math.isfinite(c.value_at(c.passed))]
-        ended = [m for c in group.configurations for m in c.members if m.state == "ended" and not m.failed]
-        hopes = [hope for c in waiting if (hope := _hope(c, ended)).low < cut * (1 + _SAME)]
+        hopes = [hope for c in waiting if (hope := _hope(c, forecaster)).low < cut * (1 + _SAME)]
         hopes.sort(key=lambda hope: hope.order)
         spent, total = self._kept_flops(group), sum(c.flops for c in group.configurations)
         kept: dict[str, RungDecision] = {}
@@ -99,54 +95,13 @@ class PatientHalving(CohortHalving):
         return flops
 
 
-def _hope(configuration: Configuration, ended: Sequence[Standing]) -> _Hope:
+def _hope(configuration: Configuration, forecaster: Forecaster) -> _Hope:
     """Mean over its repeats; those that have ended are what they are."""
-    found = [_corrected(member, ended) for member in configuration.members]
+    found = [forecaster.of(member) for member in configuration.members]
     known = [prediction for prediction in found if prediction is not None]
     if len(known) < len(found):
         return _Hope(configuration, -math.inf, -math.inf)  # too early to say
     return _Hope(configuration, fmean(p.low for p in known), fmean(p.middle for p in known))
-
-
-def _corrected(member: Standing, ended: Sequence[Standing]) -> Prediction | None:
-    """What a trial may come to, corrected by how far off the same prediction was for those that have ended.
-
-    The middle moves by the mean of their errors. The interval is that of the next error after these (Student-t) where
-    it is wider than the extrapolation's own.
-    """
-    if member.state == "ended":
-        value = math.inf if member.value is None else member.value
-        return Prediction(value, value, value)
-    here = member.curve[-1].tokens if member.curve else 0
-    prediction = _predicted(member, here)
-    if prediction is None:
-        return None
-    then = [(end.value, _predicted(end, here)) for end in ended if end.curve and end.curve[-1].tokens > here]
-    errors = [value - known.middle for value, known in then if value is not None and known is not None]
-    if not errors:
-        return prediction
-    middle = prediction.middle + fmean(errors)
-    half = max(prediction.middle - prediction.low, _half_interval(errors))
-    return Prediction(middle - half, middle, middle + half)
-
-
-def _half_interval(errors: Sequence[float]) -> float:
-    """Of the next error after these, at 80 %."""
-    number = len(errors)
-    if number == 1:  # how large errors are is all that one can say
-        return float(special.stdtrit(1, 0.9)) * abs(errors[0])
-    return float(special.stdtrit(number - 1, 0.9)) * stdev(errors) * math.sqrt(1 + 1 / number)
-
-
-def _predicted(member: Standing, tokens: int) -> Prediction | None:
-    """The best of a trial by its end, as its curve said after so many tokens."""
-    points = [point for point in member.curve if point.tokens <= tokens]
-    return _prediction(tuple(p.tokens for p in points), tuple(p.value for p in points), member.max_tokens)
-
-
-@lru_cache(maxsize=16_384)  # whoever waits is looked at in every round, and has the curve that it had
-def _prediction(tokens: tuple[int, ...], values: tuple[float, ...], end: int) -> Prediction | None:
-    return predict_best(tokens, values, end)
 
 
 def _leg_flops(group: Group, configuration: Configuration) -> float:

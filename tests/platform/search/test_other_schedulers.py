@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 from paper_studies import AXES, Paper, uniform
 
 from crossover.platform.execution.decisions import LegStarted, Suggested
 from crossover.platform.search.rungs import Horizon, num_useful_rungs, rung_epochs
-from crossover.platform.search.schedulers import Cohort, SchedulerSettings, get_scheduler
+from crossover.platform.search.schedulers import (
+    Cohort,
+    CurvePoint,
+    Reached,
+    SchedulerSettings,
+    Standing,
+    get_scheduler,
+)
 from crossover.platform.search.schedulers.hyperband import bracket_sizes
 
 ONE = {"rate": AXES["rate"]}
@@ -56,6 +64,45 @@ def test_no_patience_is_halving_at_every_rung() -> None:
         paper.run()
     assert set(completed(papers[0])) == set(completed(papers[1]))
     assert papers[0].results.seen == papers[1].results.seen
+
+
+def a_cohort(number: int, floor: float, earlier: Sequence[Cohort] = ()) -> Cohort:
+    """Four that fall alike: two came to their end, two wait at the first rung."""
+    horizon = Horizon(1_000, 27.0, 0.25, 1.25)
+    cohort = Cohort(4, horizon, 4 * number, earlier=earlier)
+    for place in range(4):
+        until = 27_000 if place < 2 else 1_000
+        grid = [t for i in range(30) if (t := round(100 * 1.25**i)) <= until]
+        points = [CurvePoint(t, floor + 0.05 * (3 - place) + (t / 100) ** -0.5, 6.0 * t) for t in grid]
+        value, reached = points[-1].value, [p for p in points if p.tokens <= 1_000][-1]
+        cohort.put(
+            Standing(
+                trial_id=f"t{4 * number + place}",
+                stratum="s",
+                number=4 * number + place,
+                repeat=0,
+                config_hash=f"{place}",
+                state="ended" if place < 2 else "paused",
+                value=value,
+                reached=(Reached(reached.value, reached.flops),),
+                passed=1 if place < 2 else 0,
+                flops=points[-1].flops,
+                max_tokens=27_000,
+                curve=points,
+            )
+        )
+    return cohort
+
+
+def test_later_cohort_is_measured_against_the_best_of_its_stratum() -> None:
+    scheduler = get_scheduler("patient_halving", SchedulerSettings(patience_fraction=0.9))
+    first, good, bad = a_cohort(0, 1.0), a_cohort(1, 1.0), a_cohort(1, 3.0)
+    assert {d.action for d in scheduler.decide(bad)} == {"keep", "pause"}
+    bad.earlier = good.earlier = (first,)
+    assert {d.action for d in scheduler.decide(bad)} == {"pause"}
+    kept = [d for d in scheduler.decide(good) if d.action == "keep"]
+    assert [d.trial_id for d in kept] == ["t7"]
+    assert f"the cut of {first.standing('t1').value:.4f}" in kept[0].reason
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5])
