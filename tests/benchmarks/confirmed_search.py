@@ -37,14 +37,18 @@ STUDY: dict[str, Any] = {
     },
     "stopping": {"rule": "overfit", "patience": 3},
 }
-RULES = ("patient_halving", "cohort_halving", "none")
+RULES: dict[str, dict[str, Any]] = {
+    "patient": {"scheduler": "patient_halving"},
+    "less-patient": {"scheduler": "patient_halving", "patience_fraction": 0.5},
+    "halving": {"scheduler": "cohort_halving"},
+    "none": {"scheduler": "none"},
+}
 
 
 def run(rule: str, folder: Path, epochs: float, trials: int) -> dict[str, Any]:
     """One study, in a process of its own: what it spent, and the best configuration of each stratum."""
-    name = f"confirmed-{rule.replace('_', '-')}"
-    search = {"sampler": "random", "trials": trials, "scheduler": rule}
-    document = {"name": name, **STUDY, "search": search}
+    name = f"confirmed-{rule}"
+    document = {"name": name, **STUDY, "search": {"sampler": "random", "trials": trials, **RULES[rule]}}
     document["fixed"] = {**STUDY["fixed"], "schedule.epochs": epochs}
     file = folder / f"{name}.yaml"
     folder.mkdir(parents=True, exist_ok=True)

@@ -63,13 +63,11 @@ class Scheduler(ABC):
             leg has ended.
         scope: whether a cohort is (part of) a stratum, or the whole study.
         has_rungs: whether any leg ends before its trial.
-        needs_curves: whether it looks at evaluations, not only at values at rungs.
     """
 
     synchronous: ClassVar[bool] = True
     scope: ClassVar[Literal["stratum", "study"]] = "stratum"
     has_rungs: ClassVar[bool] = True
-    needs_curves: ClassVar[bool] = False
 
     def __init__(self, settings: SchedulerSettings | None = None) -> None:
         self.settings = settings or SchedulerSettings()

@@ -61,7 +61,7 @@ class Standing:
         failed: it ended by an error or by diverging.
         flops: FLOPs of training and evaluation so far.
         max_tokens: tokens that it would have seen in the end.
-        curve: its evaluations, oldest first; only of trials whose scheduler `needs_curves`.
+        curve: its evaluations, oldest first.
     """
 
     trial_id: str

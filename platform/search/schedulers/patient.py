@@ -16,7 +16,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import ClassVar
 
 from crossover.platform.search.rungs import rung_epochs
 from crossover.platform.search.schedulers.base import RungDecision, register_scheduler
@@ -47,8 +46,6 @@ class _Hope:
 @register_scheduler("patient_halving")
 class PatientHalving(CohortHalving):
     """The best 1/eta go on, and after them those that may still win."""
-
-    needs_curves: ClassVar[bool] = True
 
     def rungs(self, cohort: Cohort, position: int) -> Sequence[float]:
         """The whole grid: whoever was kept is looked at again at every rung."""
