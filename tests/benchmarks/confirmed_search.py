@@ -38,9 +38,9 @@ STUDY: dict[str, Any] = {
     "stopping": {"rule": "overfit", "patience": 3},
 }
 RULES: dict[str, dict[str, Any]] = {
-    "patient": {"scheduler": "patient_halving"},
-    "less-patient": {"scheduler": "patient_halving", "patience_fraction": 0.5},
-    "halving": {"scheduler": "cohort_halving"},
+    "patient-halving": {"scheduler": "patient_halving"},
+    "less-patient-halving": {"scheduler": "patient_halving", "patience_fraction": 0.5},
+    "cohort-halving": {"scheduler": "cohort_halving"},
     "none": {"scheduler": "none"},
 }
 
