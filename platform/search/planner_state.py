@@ -81,6 +81,7 @@ class TrialState:
             passed=seat.passed.get(line.trial_id, 0),
             held=seat.held.get(line.trial_id),
             failed=outcome.reason in ("failed", "diverged"),
+            complete=outcome.reason in ("completed", "overfit", "plateau"),
             flops=outcome.flops,
             max_tokens=self.max_tokens,
             curve=outcome.curve,

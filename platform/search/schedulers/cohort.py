@@ -59,6 +59,7 @@ class Standing:
         passed: rungs that it went past by a decision.
         held: why it stays at the rung where it is; None: that rung is not decided yet.
         failed: it ended by an error or by diverging.
+        complete: it came to its own end: no rung, budget or error stopped it.
         flops: FLOPs of training and evaluation so far.
         max_tokens: tokens that it would have seen in the end.
         curve: its evaluations, oldest first.
@@ -75,6 +76,7 @@ class Standing:
     passed: int = 0
     held: str | None = None
     failed: bool = False
+    complete: bool = False
     flops: float = 0.0
     max_tokens: int = 0
     curve: Sequence[CurvePoint] = ()
@@ -88,11 +90,6 @@ class Standing:
     def is_undecided(self) -> bool:
         """It waits at a rung that nobody has decided."""
         return self.state == "paused" and self.held is None
-
-    @property
-    def is_complete(self) -> bool:
-        """It came to its own end: no rung held it, and nothing went wrong."""
-        return self.state == "ended" and self.held is None and not self.failed
 
     def value_at(self, rung: int) -> float | None:
         """Best value so far when it came to a rung; of a trial that ended before, its best."""

@@ -69,7 +69,7 @@ class PatientHalving(CohortHalving):
         """The next legs of those that may still win, as far as patience pays: a part of them, the rest may follow."""
         stratum = [*(c for cohort in group.earlier for c in cohort.configurations), *group.configurations]
         cut = min((c.value_at(len(group.rungs)) for c in stratum), default=math.inf)
-        forecaster = Forecaster([m for c in stratum for m in c.members if m.is_complete])
+        forecaster = Forecaster([m for c in stratum for m in c.members if m.complete])
         waiting = [c for c in group.configurations if c.paused and math.isfinite(c.value_at(c.passed))]
         hopes = [hope for c in waiting if (hope := _hope(c, forecaster)).low < cut * (1 + _SAME)]
         hopes.sort(key=lambda hope: hope.order)

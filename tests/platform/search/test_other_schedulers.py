@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 from paper_studies import AXES, Paper, uniform
 
 from crossover.platform.execution.decisions import LegStarted, Suggested
+from crossover.platform.search.plan import Outcome
+from crossover.platform.search.planner_state import CohortState, TrialState
 from crossover.platform.search.rungs import Horizon, num_useful_rungs, rung_epochs
 from crossover.platform.search.schedulers import (
     Cohort,
@@ -19,6 +22,7 @@ from crossover.platform.search.schedulers import (
     get_scheduler,
 )
 from crossover.platform.search.schedulers.hyperband import bracket_sizes
+from crossover.trainers.rows import StopReason
 
 ONE = {"rate": AXES["rate"]}
 
@@ -83,6 +87,7 @@ def a_cohort(number: int, floor: float, earlier: Sequence[Cohort] = ()) -> Cohor
                 repeat=0,
                 config_hash=f"{place}",
                 state="ended" if place < 2 else "paused",
+                complete=place < 2,
                 value=points[-1].value,
                 reached=(Reached(reached.value, reached.flops),),
                 passed=1 if place < 2 else 0,
@@ -106,6 +111,16 @@ def test_later_cohort_is_measured_against_the_best_of_its_stratum() -> None:
     kept = kept_of(a_cohort(1, 3.0, [first]))
     assert list(kept) == ["t6"]
     assert f"the cut of {first.standing('t0').value:.4f}" in kept["t6"]
+
+
+@pytest.mark.parametrize("reason", get_args(StopReason))
+def test_trial_that_was_cut_off_says_nothing_about_where_others_will_end(reason: StopReason) -> None:
+    """A study may go on with a larger budget: what the smaller one cut off did not come to its own end."""
+    suggested = Paper(axes=ONE, trials=1).run().of(Suggested)[0]
+    assert isinstance(suggested, Suggested)
+    trial = TrialState(suggested, 27_000, state="ended", outcome=Outcome(True, 1.0, 6.0, reason))
+    standing = trial.standing(CohortState("", 0, Cohort(1, Horizon(1_000, 27.0, 0.25, 1.25))))
+    assert standing.complete == (reason in ("completed", "overfit", "plateau"))
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5])
