@@ -3,13 +3,15 @@
 Each alone is fooled by what the other one sees. A bump on the way down bends the extrapolation of a curve, which then
 stands too high; others that stood where this trial stands show that it will still fall. And a slow starter falls
 further than all of them, which its own curve shows. So a trial has a chance while either gives it one.
+
+Where its own curve is too short to say anything, what waits further on says where it may lead.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from statistics import fmean, stdev
 
 from scipy import special
@@ -17,7 +19,7 @@ from scipy import special
 from crossover.platform.search.schedulers.cohort import Standing
 from crossover.platform.search.schedulers.extrapolation import Prediction, predict_best
 
-__all__ = ["Forecaster"]
+__all__ = ["Forecaster", "expected_gain"]
 
 _UPPER = 0.9  # of an interval of 80 %
 _NORMAL = float(special.ndtri(_UPPER))
@@ -31,10 +33,12 @@ class Forecaster:
 
     Args:
         ended: trials of the stratum that came to their own end.
+        waiting: those that wait at a rung.
     """
 
-    def __init__(self, ended: Sequence[Standing]) -> None:
+    def __init__(self, ended: Sequence[Standing], waiting: Sequence[Standing] = ()) -> None:
         self._ended = [end for end in ended if end.value is not None and end.curve]
+        self._waiting = waiting
         self._errors: dict[int, list[float]] = {}
         self._falls: dict[int, list[float]] = {}
 
@@ -59,6 +63,28 @@ class Forecaster:
         return Prediction(
             min(own.low, like_others.low), min(own.middle, like_others.middle), max(own.high, like_others.high)
         )
+
+    def like_those_ahead(self, trial: Standing) -> Prediction:
+        """The best value of a trial whose own curve is too short: it falls as those that went further, or will fall.
+
+        Returns:
+            Its value and their mean fall; the ends are the largest and the smallest fall that one of them may have.
+            Where nobody went further, the value that it has.
+        """
+        value, here = trial.value, trial.curve[-1].tokens if trial.curve else 0
+        if value is None:
+            return Prediction(math.inf, math.inf, math.inf)
+        ahead = [(p, _best(other, here)) for other, p in self._foreseen if other.curve[-1].tokens > here]
+        falls = [(p.low - best, p.middle - best, p.high - best) for p, best in ahead if math.isfinite(best)]
+        if not falls:
+            return Prediction(value, value, value)
+        lows, middles, highs = zip(*falls, strict=True)
+        return Prediction(value + min(lows), value + fmean(middles), value + max(highs))
+
+    @cached_property
+    def _foreseen(self) -> list[tuple[Standing, Prediction]]:
+        """Everyone of whom something can be said."""
+        return [(t, found) for t in (*self._ended, *self._waiting) if (found := self.of(t)) is not None]
 
     def _errors_at(self, tokens: int) -> list[float]:
         """How far above its extrapolation after so many tokens everyone ended who went further."""
@@ -99,6 +125,24 @@ def _like_others(value: float, falls: Sequence[float]) -> Prediction:
     number, middle = len(falls), value + fmean(falls)
     half = _student(number - 1) * stdev(falls) * math.sqrt(1 + 1 / number)
     return Prediction(middle - half, middle, middle + half)
+
+
+def expected_gain(prediction: Prediction, target: float) -> float:
+    """How far below a target a trial is expected to end, where ending above it gains nothing.
+
+    The expected improvement (Jones et al. 1998, eq. 15) of a normal value with the prediction's middle and lower end.
+
+    Args:
+        prediction: at 80 %.
+        target: infinite where nothing was reached yet.
+    """
+    if math.isinf(prediction.middle):
+        return 0.0
+    spread, gain = (prediction.middle - prediction.low) / _NORMAL, target - prediction.middle
+    if not spread or math.isinf(gain):
+        return max(0.0, gain)
+    z = gain / spread
+    return gain * float(special.ndtr(z)) + spread * math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
 
 @lru_cache

@@ -3,7 +3,8 @@
 Strong weight decay, dropout, noise and small learning rates start slower and win later. First the best 1/eta go on, as
 in cohort halving, to the end. Then whoever waits below the cut is kept while its curve says that it may still win:
 while the lower end of the 80 % prediction interval of its final best beats the best there is. Kept configurations go
-on by one rung at a time, those first that are expected to end lowest, and share at most a part of the cohort's FLOPs.
+on by one rung at a time and share at most a part of the cohort's FLOPs. Those go first that are expected to gain most
+on the best there is for the FLOPs of their next leg, so a cheap leg that tells much comes before a dear one.
 
 That the best come first has two uses. The answer is there after the FLOPs of halving alone, and what waits is measured
 against a final value, not against others half-way. And those that have ended, in this cohort of the stratum or in an
@@ -20,7 +21,8 @@ from statistics import fmean
 from crossover.platform.search.rungs import rung_epochs
 from crossover.platform.search.schedulers.base import RungDecision, register_scheduler
 from crossover.platform.search.schedulers.cohort import Cohort, Configuration
-from crossover.platform.search.schedulers.forecasts import Forecaster
+from crossover.platform.search.schedulers.extrapolation import Prediction
+from crossover.platform.search.schedulers.forecasts import Forecaster, expected_gain
 from crossover.platform.search.schedulers.halving import CohortHalving, Group
 
 __all__ = ["PatientHalving"]
@@ -31,16 +33,25 @@ _SAME = 0.01
 
 @dataclass(frozen=True)
 class _Hope:
-    """What a waiting configuration may come to: lower end and middle."""
+    """What a waiting configuration may come to.
+
+    Args:
+        configuration: that waits.
+        prediction: of its final best, mean over its repeats.
+        early: its own curve is too short to say, so this is what became of others.
+        cost: FLOPs of its next leg.
+    """
 
     configuration: Configuration
-    low: float
-    middle: float
+    prediction: Prediction
+    early: bool
+    cost: float
 
-    @property
-    def order(self) -> tuple[object, ...]:
-        """Whoever is expected to end lowest first."""
-        return self.middle, self.configuration.rank(self.configuration.passed)
+    def order(self, target: float) -> tuple[object, ...]:
+        """Those first that are expected to gain most on the target for a FLOP (Snoek et al. 2012, section 3.2)."""
+        gain = expected_gain(self.prediction, target)
+        rate = gain / self.cost if self.cost else gain
+        return -rate, self.prediction.middle, self.configuration.rank(self.configuration.passed)
 
 
 @register_scheduler("patient_halving")
@@ -69,16 +80,19 @@ class PatientHalving(CohortHalving):
         """The next legs of those that may still win, as far as patience pays: a part of them, the rest may follow."""
         stratum = [*(c for cohort in group.earlier for c in cohort.configurations), *group.configurations]
         cut = min((c.value_at(len(group.rungs)) for c in stratum), default=math.inf)
-        forecaster = Forecaster([m for c in stratum for m in c.members if m.complete])
+        target = cut * (1 + _SAME)
         waiting = [c for c in group.configurations if c.paused and math.isfinite(c.value_at(c.passed))]
-        hopes = [hope for c in waiting if (hope := _hope(c, forecaster)).low < cut * (1 + _SAME)]
-        hopes.sort(key=lambda hope: hope.order)
+        forecaster = Forecaster(
+            [m for c in stratum for m in c.members if m.complete], [m for c in waiting for m in c.paused]
+        )
+        hopes = [_hope(c, forecaster, _leg_flops(group, c)) for c in waiting]
+        hopes = sorted((h for h in hopes if h.early or h.prediction.low < target), key=lambda hope: hope.order(target))
         spent, total = self._kept_flops(group), sum(c.flops for c in group.configurations)
         kept: dict[str, RungDecision] = {}
         for hope in hopes[: math.ceil(len(hopes) / self.settings.eta)]:
-            rung, cost = hope.configuration.passed, _leg_flops(group, hope.configuration)
-            if spent + cost <= self.settings.patience_fraction * (total + cost):
-                spent, total = spent + cost, total + cost
+            rung = hope.configuration.passed
+            if spent + hope.cost <= self.settings.patience_fraction * (total + hope.cost):
+                spent, total = spent + hope.cost, total + hope.cost
                 for member in hope.configuration.paused:
                     kept[member.trial_id] = RungDecision(member.trial_id, rung, "keep", _words(group, hope, cut))
         return kept
@@ -92,13 +106,12 @@ class PatientHalving(CohortHalving):
         return flops
 
 
-def _hope(configuration: Configuration, forecaster: Forecaster) -> _Hope:
+def _hope(configuration: Configuration, forecaster: Forecaster, cost: float) -> _Hope:
     """Mean over its repeats; those that have ended are what they are."""
-    found = [forecaster.of(member) for member in configuration.members]
-    known = [prediction for prediction in found if prediction is not None]
-    if len(known) < len(found):
-        return _Hope(configuration, -math.inf, -math.inf)  # too early to say
-    return _Hope(configuration, fmean(p.low for p in known), fmean(p.middle for p in known))
+    own = [forecaster.of(member) for member in configuration.members]
+    found = [p or forecaster.like_those_ahead(m) for p, m in zip(own, configuration.members, strict=True)]
+    mean = Prediction(fmean(p.low for p in found), fmean(p.middle for p in found), fmean(p.high for p in found))
+    return _Hope(configuration, mean, None in own, cost)
 
 
 def _leg_flops(group: Group, configuration: Configuration) -> float:
@@ -117,6 +130,6 @@ def _words(group: Group, hope: _Hope, cut: float) -> str:
     rung = hope.configuration.passed
     where = f"rung {rung + 1} (epoch {group.rungs[rung]:.3g}): kept below the cut of {cut:.4f} bits/byte"
     now = f"{hope.configuration.value_at(rung):.4f} now"
-    if math.isinf(hope.low):
+    if hope.early:
         return f"{where}: {now}, and too few evaluations to say where its curve leads"
-    return f"{where}: {now}, and its curve may come to {hope.low:.4f}"
+    return f"{where}: {now}, and its curve may come to {hope.prediction.low:.4f}"

@@ -113,6 +113,57 @@ def test_later_cohort_is_measured_against_the_best_of_its_stratum() -> None:
     assert f"the cut of {first.standing('t0').value:.4f}" in kept["t6"]
 
 
+def one_of_three(*waiting: tuple[int, float, bool]) -> dict[str, str]:
+    """Who is kept first beside one that ended: each waits at a rung, has a floor, and three evaluations or all."""
+    cohort = Cohort(3, Horizon(1_000, 27.0, 0.25, 1.25))
+    for number, (rung, floor, early) in enumerate(((3, 3.0, False), *waiting)):
+        until = 1_000 * 3**rung
+        grid = [500, 1_000, 3_000] if early else [t for i in range(30) if (t := round(100 * 1.25**i)) <= until]
+        curve = [CurvePoint(t, floor + (t / 100) ** -0.5, 6.0 * t) for t in grid]
+        there = [next(p for p in reversed(curve) if p.tokens <= 1_000 * 3**r) for r in range(min(rung + 1, 3))]
+        standing = Standing(
+            trial_id=f"t{number}",
+            stratum="s",
+            number=number,
+            repeat=0,
+            config_hash=f"{number}",
+            state="ended" if number == 0 else "paused",
+            complete=number == 0,
+            value=curve[-1].value,
+            reached=tuple(Reached(p.value, p.flops) for p in there),
+            passed=rung,
+            flops=curve[-1].flops,
+            max_tokens=27_000,
+            curve=curve,
+        )
+        cohort.put(standing)
+    kept = kept_of(cohort)
+    assert len(kept) == 1  # one in three of two
+    return kept
+
+
+def test_of_those_that_may_end_alike_the_cheaper_leg_goes_first() -> None:
+    assert list(one_of_three((1, 2.99, False), (2, 2.99, False))) == ["t1"]
+    assert list(one_of_three((2, 2.99, False), (1, 2.99, False))) == ["t2"]
+
+
+def test_whoever_is_sure_to_gain_more_goes_first_though_it_costs_more() -> None:
+    assert list(one_of_three((1, 2.99, False), (2, 2.5, False))) == ["t2"]
+
+
+def test_those_too_early_to_tell_do_not_come_before_one_that_shows_that_it_wins() -> None:
+    """With few evaluations most are too early to tell: what they may come to is what became of those ahead."""
+    kept = one_of_three((2, 2.5, False), (1, 3.05, True))
+    assert list(kept) == ["t1"]
+    assert "its curve may come to" in kept["t1"]
+
+
+def test_one_that_is_too_early_to_tell_is_kept_however_it_looks() -> None:
+    kept = one_of_three((1, 9.0, True), (2, 9.0, False))
+    assert list(kept) == ["t1"]
+    assert "too few evaluations to say" in kept["t1"]
+
+
 @pytest.mark.parametrize("reason", get_args(StopReason))
 def test_trial_that_was_cut_off_says_nothing_about_where_others_will_end(reason: StopReason) -> None:
     """A study may go on with a larger budget: what the smaller one cut off did not come to its own end."""

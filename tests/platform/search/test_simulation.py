@@ -223,6 +223,24 @@ def test_patience_finds_what_halving_across_objectives_loses() -> None:
     assert asha.lost > 0
 
 
+def test_patience_is_not_spent_on_those_that_are_too_early_to_tell() -> None:
+    """Seven evaluations by the last rung, one by the first: 3 of these 6 winners were stopped when those came first."""
+    fixed = {
+        "model.size": "400M",
+        "schedule.epochs": 150,
+        "evaluation.ratio": 1.5,
+        "evaluation.first_epoch": 5,
+    }
+    axes = {
+        "optimizer.weight_decay": {"log_uniform": [0.1, 1.6], "role": "nuisance"},
+        "regularization.dropout": {"choice": [0.0, 0.1, 0.2, 0.3], "role": "nuisance"},
+    }
+    found = simulate_seeds(a_study(16, fixed=fixed, axes=axes), get_law("data_constrained"), range(6), SET_RULES[1:2])
+    [patient] = summarize(list(found))
+    assert patient.winners_stopped <= 1
+    assert patient.lost == 0
+
+
 def traits(settings: Mapping[str, Any], size: str = "150M") -> Traits:
     fixed = {"data.corpus": "none", "data.unique_tokens": 100_000_000, "model.size": size, "schedule.epochs": 1000.0}
     config = config_from_dotted({**fixed, "schedule.batch_size": 16, **settings})
