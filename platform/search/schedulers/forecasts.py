@@ -19,7 +19,7 @@ from scipy import special
 from crossover.platform.search.schedulers.cohort import Standing
 from crossover.platform.search.schedulers.extrapolation import Prediction, predict_best
 
-__all__ = ["Forecaster", "expected_gain"]
+__all__ = ["Forecaster"]
 
 _UPPER = 0.9  # of an interval of 80 %
 _NORMAL = float(special.ndtri(_UPPER))
@@ -125,24 +125,6 @@ def _like_others(value: float, falls: Sequence[float]) -> Prediction:
     number, middle = len(falls), value + fmean(falls)
     half = _student(number - 1) * stdev(falls) * math.sqrt(1 + 1 / number)
     return Prediction(middle - half, middle, middle + half)
-
-
-def expected_gain(prediction: Prediction, target: float) -> float:
-    """How far below a target a trial is expected to end, where ending above it gains nothing.
-
-    The expected improvement (Jones et al. 1998, eq. 15) of a normal value with the prediction's middle and lower end.
-
-    Args:
-        prediction: at 80 %.
-        target: infinite where nothing was reached yet.
-    """
-    if math.isinf(prediction.middle):
-        return 0.0
-    spread, gain = (prediction.middle - prediction.low) / _NORMAL, target - prediction.middle
-    if not spread or math.isinf(gain):
-        return max(0.0, gain)
-    z = gain / spread
-    return gain * float(special.ndtr(z)) + spread * math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
 
 @lru_cache

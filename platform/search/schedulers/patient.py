@@ -3,8 +3,8 @@
 Strong weight decay, dropout, noise and small learning rates start slower and win later. First the best 1/eta go on, as
 in cohort halving, to the end. Then whoever waits below the cut is kept while its curve says that it may still win:
 while the lower end of the 80 % prediction interval of its final best beats the best there is. Kept configurations go
-on by one rung at a time and share at most a part of the cohort's FLOPs. Those go first that are expected to gain most
-on the best there is for the FLOPs of their next leg, so a cheap leg that tells much comes before a dear one.
+on by one rung at a time, those first that are expected to end lowest, and share at most a part of the cohort's FLOPs.
+No leg is begun where what is left of that part would not take the trial to its end: half of the way wins nothing.
 
 That the best come first has two uses. The answer is there after the FLOPs of halving alone, and what waits is measured
 against a final value, not against others half-way. And those that have ended, in this cohort of the stratum or in an
@@ -22,7 +22,7 @@ from crossover.platform.search.rungs import rung_epochs
 from crossover.platform.search.schedulers.base import RungDecision, register_scheduler
 from crossover.platform.search.schedulers.cohort import Cohort, Configuration
 from crossover.platform.search.schedulers.extrapolation import Prediction
-from crossover.platform.search.schedulers.forecasts import Forecaster, expected_gain
+from crossover.platform.search.schedulers.forecasts import Forecaster
 from crossover.platform.search.schedulers.halving import CohortHalving, Group
 
 __all__ = ["PatientHalving"]
@@ -39,19 +39,16 @@ class _Hope:
         configuration: that waits.
         prediction: of its final best, mean over its repeats.
         early: its own curve is too short to say, so this is what became of others.
-        cost: FLOPs of its next leg.
     """
 
     configuration: Configuration
     prediction: Prediction
     early: bool
-    cost: float
 
-    def order(self, target: float) -> tuple[object, ...]:
-        """Those first that are expected to gain most on the target for a FLOP (Snoek et al. 2012, section 3.2)."""
-        gain = expected_gain(self.prediction, target)
-        rate = gain / self.cost if self.cost else gain
-        return -rate, self.prediction.middle, self.configuration.rank(self.configuration.passed)
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Whoever is expected to end lowest first."""
+        return self.prediction.middle, self.configuration.rank(self.configuration.passed)
 
 
 @register_scheduler("patient_halving")
@@ -85,14 +82,15 @@ class PatientHalving(CohortHalving):
         forecaster = Forecaster(
             [m for c in stratum for m in c.members if m.complete], [m for c in waiting for m in c.paused]
         )
-        hopes = [_hope(c, forecaster, _leg_flops(group, c)) for c in waiting]
-        hopes = sorted((h for h in hopes if h.early or h.prediction.low < target), key=lambda hope: hope.order(target))
+        hopes = [_hope(c, forecaster) for c in waiting]
+        hopes = sorted((h for h in hopes if h.early or h.prediction.low < target), key=lambda hope: hope.order)
         spent, total = self._kept_flops(group), sum(c.flops for c in group.configurations)
         kept: dict[str, RungDecision] = {}
         for hope in hopes[: math.ceil(len(hopes) / self.settings.eta)]:
-            rung = hope.configuration.passed
-            if spent + hope.cost <= self.settings.patience_fraction * (total + hope.cost):
-                spent, total = spent + hope.cost, total + hope.cost
+            rung, left = hope.configuration.passed, _flops_left(hope.configuration)
+            if spent + left <= self.settings.patience_fraction * (total + left):
+                cost = _leg_flops(group, hope.configuration)
+                spent, total = spent + cost, total + cost
                 for member in hope.configuration.paused:
                     kept[member.trial_id] = RungDecision(member.trial_id, rung, "keep", _words(group, hope, cut))
         return kept
@@ -106,24 +104,26 @@ class PatientHalving(CohortHalving):
         return flops
 
 
-def _hope(configuration: Configuration, forecaster: Forecaster, cost: float) -> _Hope:
+def _hope(configuration: Configuration, forecaster: Forecaster) -> _Hope:
     """Mean over its repeats; those that have ended are what they are."""
     own = [forecaster.of(member) for member in configuration.members]
     found = [p or forecaster.like_those_ahead(m) for p, m in zip(own, configuration.members, strict=True)]
     mean = Prediction(fmean(p.low for p in found), fmean(p.middle for p in found), fmean(p.high for p in found))
-    return _Hope(configuration, mean, None in own, cost)
+    return _Hope(configuration, mean, None in own)
 
 
 def _leg_flops(group: Group, configuration: Configuration) -> float:
     """FLOPs to the next rung, or to the end, at what a token has cost so far."""
     rung, last = configuration.passed, len(group.rungs) - 1
-    flops = 0.0
-    for member in configuration.paused:
-        if rung < last:
-            flops += member.flops_at(rung) * (group.rungs[rung + 1] / group.rungs[rung] - 1)
-        elif member.curve and member.curve[-1].tokens:
-            flops += member.flops_at(rung) * max(0.0, member.max_tokens / member.curve[-1].tokens - 1)
-    return flops
+    if rung == last:
+        return _flops_left(configuration)
+    return sum(m.flops_at(rung) * (group.rungs[rung + 1] / group.rungs[rung] - 1) for m in configuration.paused)
+
+
+def _flops_left(configuration: Configuration) -> float:
+    """FLOPs to the end, at what a token has cost so far."""
+    known = [m for m in configuration.paused if m.curve and m.curve[-1].tokens]
+    return sum(m.flops_at(configuration.passed) * max(0.0, m.max_tokens / m.curve[-1].tokens - 1) for m in known)
 
 
 def _words(group: Group, hope: _Hope, cut: float) -> str:

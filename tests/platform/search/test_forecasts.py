@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import stats
 
 from crossover.platform.search.schedulers import CurvePoint, Standing
 from crossover.platform.search.schedulers.extrapolation import Prediction, predict_best
-from crossover.platform.search.schedulers.forecasts import Forecaster, expected_gain
+from crossover.platform.search.schedulers.forecasts import Forecaster
 
 END = 27_000
 GRID = [*(round(500 * 1.25**i) for i in range(18)), END]
@@ -182,17 +182,3 @@ def test_short_curve_with_nobody_further_is_expected_to_stay_where_it_is() -> No
         assert Forecaster([], waiting).like_those_ahead(young) == Prediction(young.value, young.value, young.value)
     nothing = Forecaster([], []).like_those_ahead(trial(2, falling(2.0), until=GRID[3], value=None))
     assert math.isinf(nothing.low)
-
-
-@pytest.mark.parametrize(("middle", "low"), [(3.0, 2.9), (3.3, 2.9), (2.8, 2.5)])
-def test_expected_gain_is_the_integral_below_the_target(middle: float, low: float) -> None:
-    spread, target = (middle - low) / stats.norm.ppf(0.9), 3.1
-    below = integrate.quad(lambda v: (target - v) * stats.norm.pdf(v, middle, spread), middle - 12 * spread, target)[0]
-    assert expected_gain(Prediction(low, middle, 9.0), target) == pytest.approx(below, rel=1e-6)
-
-
-def test_expected_gain_of_what_is_known_or_unknown() -> None:
-    assert expected_gain(Prediction(3.0, 3.0, 3.0), 3.5) == 0.5
-    assert expected_gain(Prediction(4.0, 4.0, 4.0), 3.5) == 0.0
-    assert math.isinf(expected_gain(Prediction(3.0, 3.1, 3.2), math.inf))
-    assert expected_gain(Prediction(math.inf, math.inf, math.inf), math.inf) == 0.0
