@@ -41,6 +41,7 @@ class Forecaster:
         self._waiting = waiting
         self._errors: dict[int, list[float]] = {}
         self._falls: dict[int, list[float]] = {}
+        self._ahead: dict[int, Prediction] = {}
 
     def of(self, trial: Standing) -> Prediction | None:
         """The best value of a trial by its end, at 80 %; of one that has ended, the value that it has.
@@ -74,12 +75,17 @@ class Forecaster:
         value, here = trial.value, trial.curve[-1].tokens if trial.curve else 0
         if value is None:
             return Prediction(math.inf, math.inf, math.inf)
-        ahead = [(p, _best(other, here)) for other, p in self._foreseen if other.curve[-1].tokens > here]
-        falls = [(p.low - best, p.middle - best, p.high - best) for p, best in ahead if math.isfinite(best)]
-        if not falls:
-            return Prediction(value, value, value)
-        lows, middles, highs = zip(*falls, strict=True)
-        return Prediction(value + min(lows), value + fmean(middles), value + max(highs))
+        fall = self._fall_ahead(here)
+        return Prediction(value + fall.low, value + fall.middle, value + fall.high)
+
+    def _fall_ahead(self, tokens: int) -> Prediction:
+        """How far those that went further than so many tokens fall by their end."""
+        if tokens not in self._ahead:
+            ahead = [(p, _best(other, tokens)) for other, p in self._foreseen if other.curve[-1].tokens > tokens]
+            falls = [(p.low - best, p.middle - best, p.high - best) for p, best in ahead if math.isfinite(best)]
+            lows, middles, highs = zip(*falls, strict=True) if falls else ((0.0,), (0.0,), (0.0,))
+            self._ahead[tokens] = Prediction(min(lows), fmean(middles), max(highs))
+        return self._ahead[tokens]
 
     @cached_property
     def _foreseen(self) -> list[tuple[Standing, Prediction]]:
