@@ -41,7 +41,7 @@ class Forecaster:
         self._waiting = waiting
         self._errors: dict[int, list[float]] = {}
         self._falls: dict[int, list[float]] = {}
-        self._ahead: dict[int, Prediction] = {}
+        self._ahead: dict[int, float] = {}
 
     def of(self, trial: Standing) -> Prediction | None:
         """The best value of a trial by its end, at 80 %; of one that has ended, the value that it has.
@@ -65,26 +65,19 @@ class Forecaster:
             min(own.low, like_others.low), min(own.middle, like_others.middle), max(own.high, like_others.high)
         )
 
-    def like_those_ahead(self, trial: Standing) -> Prediction:
-        """The best value of a trial whose own curve is too short: it falls as those that went further, or will fall.
+    def like_those_ahead(self, trial: Standing) -> float:
+        """Where a trial is expected to end whose own curve is too short: it falls as those that went further will.
 
         Returns:
-            Its value and their mean fall; the ends are the largest and the smallest fall that one of them may have.
-            Where nobody went further, the value that it has.
+            Its value and their mean fall; where nobody went further, the value that it has.
         """
-        value, here = trial.value, trial.curve[-1].tokens if trial.curve else 0
-        if value is None:
-            return Prediction(math.inf, math.inf, math.inf)
-        fall = self._fall_ahead(here)
-        return Prediction(value + fall.low, value + fall.middle, value + fall.high)
+        here = trial.curve[-1].tokens if trial.curve else 0
+        return math.inf if trial.value is None else trial.value + self._fall_ahead(here)
 
-    def _fall_ahead(self, tokens: int) -> Prediction:
-        """How far those that went further than so many tokens fall by their end."""
+    def _fall_ahead(self, tokens: int) -> float:
         if tokens not in self._ahead:
-            ahead = [(p, _best(other, tokens)) for other, p in self._foreseen if other.curve[-1].tokens > tokens]
-            falls = [(p.low - best, p.middle - best, p.high - best) for p, best in ahead if math.isfinite(best)]
-            lows, middles, highs = zip(*falls, strict=True) if falls else ((0.0,), (0.0,), (0.0,))
-            self._ahead[tokens] = Prediction(min(lows), fmean(middles), max(highs))
+            ahead = [(p.middle, _best(t, tokens)) for t, p in self._foreseen if t.curve[-1].tokens > tokens]
+            self._ahead[tokens] = fmean([end - best for end, best in ahead if math.isfinite(best)] or [0.0])
         return self._ahead[tokens]
 
     @cached_property

@@ -21,7 +21,6 @@ from statistics import fmean
 from crossover.platform.search.rungs import rung_epochs
 from crossover.platform.search.schedulers.base import RungDecision, register_scheduler
 from crossover.platform.search.schedulers.cohort import Cohort, Configuration
-from crossover.platform.search.schedulers.extrapolation import Prediction
 from crossover.platform.search.schedulers.forecasts import Forecaster
 from crossover.platform.search.schedulers.halving import CohortHalving, Group
 
@@ -37,18 +36,18 @@ class _Hope:
 
     Args:
         configuration: that waits.
-        prediction: of its final best, mean over its repeats.
-        early: its own curve is too short to say, so this is what became of others.
+        low: lower end of its final best; minus infinity where its own curve is too short to say.
+        middle: where it is expected to end.
     """
 
     configuration: Configuration
-    prediction: Prediction
-    early: bool
+    low: float
+    middle: float
 
     @property
     def order(self) -> tuple[object, ...]:
         """Whoever is expected to end lowest first."""
-        return self.prediction.middle, self.configuration.rank(self.configuration.passed)
+        return self.middle, self.configuration.rank(self.configuration.passed)
 
 
 @register_scheduler("patient_halving")
@@ -77,13 +76,12 @@ class PatientHalving(CohortHalving):
         """The next legs of those that may still win, as far as patience pays: a part of them, the rest may follow."""
         stratum = [*(c for cohort in group.earlier for c in cohort.configurations), *group.configurations]
         cut = min((c.value_at(len(group.rungs)) for c in stratum), default=math.inf)
-        target = cut * (1 + _SAME)
         waiting = [c for c in group.configurations if c.paused and math.isfinite(c.value_at(c.passed))]
         forecaster = Forecaster(
             [m for c in stratum for m in c.members if m.complete], [m for c in waiting for m in c.paused]
         )
-        hopes = [_hope(c, forecaster) for c in waiting]
-        hopes = sorted((h for h in hopes if h.early or h.prediction.low < target), key=lambda hope: hope.order)
+        hopes = [hope for c in waiting if (hope := _hope(c, forecaster)).low < cut * (1 + _SAME)]
+        hopes.sort(key=lambda hope: hope.order)
         spent, total = self._kept_flops(group), sum(c.flops for c in group.configurations)
         kept: dict[str, RungDecision] = {}
         for hope in hopes[: math.ceil(len(hopes) / self.settings.eta)]:
@@ -106,10 +104,10 @@ class PatientHalving(CohortHalving):
 
 def _hope(configuration: Configuration, forecaster: Forecaster) -> _Hope:
     """Mean over its repeats; those that have ended are what they are."""
-    own = [forecaster.of(member) for member in configuration.members]
-    found = [p or forecaster.like_those_ahead(m) for p, m in zip(own, configuration.members, strict=True)]
-    mean = Prediction(fmean(p.low for p in found), fmean(p.middle for p in found), fmean(p.high for p in found))
-    return _Hope(configuration, mean, None in own)
+    found = [(member, forecaster.of(member)) for member in configuration.members]
+    middle = fmean(forecaster.like_those_ahead(m) if p is None else p.middle for m, p in found)
+    known = [p.low for _, p in found if p is not None]
+    return _Hope(configuration, fmean(known) if len(known) == len(found) else -math.inf, middle)
 
 
 def _leg_flops(group: Group, configuration: Configuration) -> float:
@@ -130,6 +128,6 @@ def _words(group: Group, hope: _Hope, cut: float) -> str:
     rung = hope.configuration.passed
     where = f"rung {rung + 1} (epoch {group.rungs[rung]:.3g}): kept below the cut of {cut:.4f} bits/byte"
     now = f"{hope.configuration.value_at(rung):.4f} now"
-    if hope.early:
+    if math.isinf(hope.low):
         return f"{where}: {now}, and too few evaluations to say where its curve leads"
-    return f"{where}: {now}, and its curve may come to {hope.prediction.low:.4f}"
+    return f"{where}: {now}, and its curve may come to {hope.low:.4f}"
