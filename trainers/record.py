@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from crossover.trainers.durable import Digest
 from crossover.trainers.errors import RecordError
@@ -340,6 +341,8 @@ def rows_from_bytes(content: bytes) -> pa.RecordBatch:
     Raises:
         RecordError: they are of another version of the schema.
     """
+    if content.startswith(_OWN_START):
+        return pa.ipc.read_record_batch(pa.py_buffer(content).slice(len(_OWN_START)), EVALUATION_SCHEMA)
     reader = pa.ipc.open_file(pa.BufferReader(content))
     metadata: Mapping[bytes, bytes] = reader.schema.metadata or {}
     version = metadata.get(b"schema_version", b"0").decode()
@@ -390,6 +393,10 @@ def _fields() -> Iterator[pa.Field]:
 EVALUATION_SCHEMA: pa.Schema = pa.schema(list(_fields()), metadata={"schema_version": str(SCHEMA_VERSION)})
 _CELLS = attrgetter(*EVALUATION_SCHEMA.names)
 
+# An Arrow IPC file is its magic, padded to 8 bytes, the schema and the batches. Rows of this very schema need not have
+# it parsed again, which takes more than half of the time of 10,000 trials.
+_OWN_START: bytes = b"ARROW1\0\0" + EVALUATION_SCHEMA.serialize().to_pybytes()
+
 
 def _newest_rows(folder: str) -> bytes | None:
     """The rows of the newest commit, verified as `read_commit` does; None: there is none, or something is wrong.
@@ -400,7 +407,7 @@ def _newest_rows(folder: str) -> bytes | None:
     try:
         number = max((int(name) for name in os.listdir(folder) if name.isdecimal()), default=None)  # noqa: PTH208
         with open(f"{folder}/{number}/COMMIT.json", "rb") as file:  # noqa: PTH123
-            outer = json.loads(file.read())
+            outer = from_json(file.read())
         body = outer["commit"].encode()
         commit = _CommitOfRows.model_validate_json(body)
         with open(f"{folder}/{number}/evaluations.arrow", "rb") as file:  # noqa: PTH123

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crossover.trainers.record import EVALUATION_SCHEMA, deciding, decisions_of
+from crossover.trainers.record import EVALUATION_SCHEMA, decisions_of
 from crossover.trainers.rows import Evaluation, TrialEnd, TrialFacts
 
 if TYPE_CHECKING:
@@ -86,10 +85,19 @@ _BEST = {
 
 
 def trials_table(
-    trials: Sequence[TrialFiles], metadata: Mapping[str, str], *, default_objective: str | None = None
+    trials: Sequence[TrialFiles],
+    evaluations: pa.Table,
+    metadata: Mapping[str, str],
+    *,
+    default_objective: str | None = None,
 ) -> pa.Table:
-    """One row a trial, in the order of suggestion; axes that would repeat a column of their own name are left out."""
-    rows = [_trial_row(trial, so_far, default_objective) for trial, so_far in zip(trials, _so_far(trials), strict=True)]
+    """One row a trial, in the order of suggestion; axes that would repeat a column of their own name are left out.
+
+    Args:
+        evaluations: the `evaluations_table` of the same trials.
+    """
+    so_far = _so_far(trials, evaluations)
+    rows = [_trial_row(trial, known, default_objective) for trial, known in zip(trials, so_far, strict=True)]
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in TRIAL_FIELDS.items()}
     axes = dict.fromkeys(path for trial in trials for path in trial.suggestion.axes)
     for path in axes:
@@ -99,13 +107,17 @@ def trials_table(
 
 
 def evaluations_table(trials: Sequence[TrialFiles], metadata: Mapping[str, str]) -> pa.Table:
-    """One row an evaluation: the trial's id, then every field of `Evaluation`."""
-    known = [(trial.suggestion.trial_id, trial.rows) for trial in trials if trial.rows is not None]
-    stored = pa.Table.from_batches([rows for _, rows in known], EVALUATION_SCHEMA).combine_chunks()
-    counts = np.repeat(np.arange(len(known), dtype=np.int32), [rows.num_rows for _, rows in known])
-    trial_ids = pa.array([trial_id for trial_id, _ in known], _TEXT).take(pa.array(counts))
-    columns = {"trial_id": trial_ids, **{name: stored[name] for name in Evaluation.model_fields}}
+    """One row an evaluation: the trial's id, then every field of `Evaluation`; trials in their order."""
+    stored = [trial.rows for trial in trials if trial.rows is not None]
+    rows = pa.Table.from_batches(stored, EVALUATION_SCHEMA).combine_chunks()
+    trial_ids = pa.array([trial.suggestion.trial_id for trial in trials], _TEXT).take(pa.array(_trial_of_each(trials)))
+    columns = {"trial_id": trial_ids, **{name: rows[name] for name in Evaluation.model_fields}}
     return pa.table(columns).replace_schema_metadata(dict(metadata))
+
+
+def _trial_of_each(trials: Sequence[TrialFiles]) -> NDArray[np.int64]:
+    """For every row of the evaluations, the place of its trial."""
+    return np.repeat(np.arange(len(trials)), [0 if trial.rows is None else trial.rows.num_rows for trial in trials])
 
 
 def _trial_row(trial: TrialFiles, so_far: Mapping[str, Any], default_objective: str | None) -> dict[str, Any]:
@@ -133,28 +145,31 @@ def _trial_row(trial: TrialFiles, so_far: Mapping[str, Any], default_objective: 
     return row
 
 
-def _so_far(trials: Sequence[TrialFiles]) -> list[dict[str, Any]]:
+def _so_far(trials: Sequence[TrialFiles], evaluations: pa.Table) -> list[dict[str, Any]]:
     """Best, last and spent of each trial; a non-finite loss is never a best. Cell by cell it costs seconds."""
     found: list[dict[str, Any]] = [{} for _ in trials]
-    decisive = [(at, deciding(trial.rows)) for at, trial in enumerate(trials) if trial.rows is not None]
-    known = [(at, rows) for at, rows in decisive if rows.num_rows]
-    if not known:
+    decides = np.flatnonzero(evaluations["decides"].to_numpy())
+    if not decides.size:
         return found
-    stored = pa.Table.from_batches([rows for _, rows in known], EVALUATION_SCHEMA)
-    losses, _ = decisions_of(stored)
+    known, begins = np.unique(_trial_of_each(trials)[decides], return_index=True)
+    ends = np.append(begins[1:], decides.size)
+    losses = decisions_of(evaluations)[0][decides]
     losses = np.where(np.isfinite(losses), losses, np.inf)
-    ends = np.cumsum([rows.num_rows for _, rows in known])
-    best = np.array([begin + np.argmin(losses[begin:end]) for begin, end in pairwise([0, *ends])])
-    for (at, _), last, found_best, is_finite in zip(
-        known, _rows_at(stored, ends - 1, _LAST), _rows_at(stored, best, _BEST), losses[best] < np.inf, strict=True
+    best = np.array([begin + np.argmin(losses[begin:end]) for begin, end in zip(begins, ends, strict=True)])
+    for trial, last, found_best, is_finite in zip(
+        known,
+        _rows_at(evaluations, decides[ends - 1], _LAST),
+        _rows_at(evaluations, decides[best], _BEST),
+        losses[best] < np.inf,
+        strict=True,
     ):
-        found[at] = last | (found_best if is_finite else {})
+        found[trial] = last | (found_best if is_finite else {})
     return found
 
 
-def _rows_at(stored: pa.Table, places: NDArray[np.int64], names: Mapping[str, str]) -> list[dict[str, Any]]:
+def _rows_at(evaluations: pa.Table, places: NDArray[np.int64], names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Some rows, their cells by the names that they have in the other table."""
-    rows: list[dict[str, Any]] = pa.table({name: stored[names[name]].take(places) for name in names}).to_pylist()
+    rows: list[dict[str, Any]] = pa.table({name: evaluations[names[name]].take(places) for name in names}).to_pylist()
     return rows
 
 

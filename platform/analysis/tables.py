@@ -124,12 +124,14 @@ def _read_study(place: StudyPlace) -> StudyTables:
     if not files:
         raise StudyFolderError(f"the study in {folder} has no trial yet: start it with `crossover run`")
     metadata = {"schema_version": str(SCHEMA_VERSION), "study": study.name}
+    trials = list(files.values())
+    evaluations = evaluations_table(trials, metadata)
     return StudyTables(
         place=place,
         study=study,
         frozen=frozen,
-        trials=trials_table(list(files.values()), metadata, default_objective=_fixed_objective(study)),
-        evaluations=evaluations_table(list(files.values()), metadata),
+        trials=trials_table(trials, evaluations, metadata, default_objective=_fixed_objective(study)),
+        evaluations=evaluations,
         records={trial_id: trial.record for trial_id, trial in files.items()},
         files=files,
     )

@@ -163,6 +163,14 @@ def test_rows_of_an_older_release_get_the_columns_that_came_later() -> None:
     assert rows_from_bytes(sink.getvalue()).schema.equals(EVALUATION_SCHEMA)
 
 
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_rows_are_those_that_arrow_reads(number: int) -> None:
+    content = evaluations_to_bytes(example.rows(number))
+    stored = rows_from_bytes(content)
+    assert pa.Table.from_batches([stored]).equals(pa.ipc.open_file(content).read_all(), check_metadata=True)
+    stored.validate(full=True)
+
+
 def test_decisions_are_those_of_the_rows() -> None:
     rows = [
         example.row(1, 2.5),
