@@ -41,7 +41,7 @@ class Forecaster:
         self._waiting = waiting
         self._errors: dict[int, list[float]] = {}
         self._falls: dict[int, list[float]] = {}
-        self._ahead: dict[int, float] = {}
+        self._shares: dict[int, float] = {}
 
     def of(self, trial: Standing) -> Prediction | None:
         """The best value of a trial by its end, at 80 %; of one that has ended, the value that it has.
@@ -66,19 +66,33 @@ class Forecaster:
         )
 
     def like_those_ahead(self, trial: Standing) -> float:
-        """Where a trial is expected to end whose own curve is too short: it falls as those that went further will.
+        """Where a trial is expected to end whose own curve is too short: it comes as much closer to the best as others.
+
+        Losses that are far apart after a few evaluations end close together: a curve that still stands high falls
+        further. Of curves that fall to one asymptote as powers of the tokens, with one exponent, each keeps the same
+        share of its distance from that asymptote, and the best end that is known or foreseen stands in for it.
 
         Returns:
-            Its value and their mean fall; where nobody went further, the value that it has.
+            The best end, and above it the share of the trial's distance that those who went further keep of theirs;
+            where nobody went further, the value that it has.
         """
-        here = trial.curve[-1].tokens if trial.curve else 0
-        return math.inf if trial.value is None else trial.value + self._fall_ahead(here)
+        if trial.value is None:
+            return math.inf
+        share = self._share_kept(trial.curve[-1].tokens if trial.curve else 0)
+        return min(trial.value, self._best_end + (trial.value - self._best_end) * share)
 
-    def _fall_ahead(self, tokens: int) -> float:
-        if tokens not in self._ahead:
-            ahead = [(p.middle, _best(t, tokens)) for t, p in self._foreseen if t.curve[-1].tokens > tokens]
-            self._ahead[tokens] = fmean([end - best for end, best in ahead if math.isfinite(best)] or [0.0])
-        return self._ahead[tokens]
+    def _share_kept(self, tokens: int) -> float:
+        """Of the distance from the best end after so many tokens, what those who went further keep to the end."""
+        if tokens not in self._shares:
+            ahead = [(_best(t, tokens), p.middle) for t, p in self._foreseen if t.curve[-1].tokens > tokens]
+            pairs = [(then - self._best_end, end - self._best_end) for then, end in ahead if math.isfinite(then)]
+            distance = sum(then for then, _ in pairs)
+            self._shares[tokens] = sum(end for _, end in pairs) / distance if distance > 0 else 1.0
+        return self._shares[tokens]
+
+    @cached_property
+    def _best_end(self) -> float:
+        return min((found.middle for _, found in self._foreseen), default=0.0)
 
     @cached_property
     def _foreseen(self) -> list[tuple[Standing, Prediction]]:

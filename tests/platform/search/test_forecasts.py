@@ -158,7 +158,7 @@ def test_falls_of_others_give_the_interval_of_the_next_one() -> None:
     assert prediction.middle <= 2 + np.mean(falls) + 1e-12
 
 
-def test_short_curve_is_expected_to_fall_as_those_that_went_further() -> None:
+def test_short_curve_is_expected_to_come_closer_to_the_best_as_those_that_went_further() -> None:
     young = trial(0, falling(2.0), until=GRID[3])
     ended, waits = trial(1, annealed(1.0, 0.1)), trial(2, falling(1.2, exponent=0.3), until=HERE)
     assert Forecaster([ended], [young, waits]).of(young) is None
@@ -168,9 +168,20 @@ def test_short_curve_is_expected_to_fall_as_those_that_went_further() -> None:
     assert ahead is not None
     assert ended.value is not None
     assert young.value is not None
-    there = waits.curve[3].value
-    falls = [ended.value - ended.curve[3].value, ahead.middle - there]
-    assert found == pytest.approx(young.value + np.mean(falls))
+    best = min(ended.value, ahead.middle)
+    then, end = [ended.curve[3].value, waits.curve[3].value], [ended.value, ahead.middle]
+    assert found == pytest.approx(best + (young.value - best) * (np.mean(end) - best) / (np.mean(then) - best))
+
+
+def test_short_curve_of_the_same_asymptote_and_exponent_ends_where_it_is_said() -> None:
+    first, second, third = (trial(number, falling(1.0, size)) for number, size in enumerate((1.0, 1.3, 3.0)))
+    at_the_asymptote = trial(3, lambda _: 1.0)
+    young = trial(2, falling(1.0, 3.0), until=GRID[3])
+    found = Forecaster([first, second, at_the_asymptote]).like_those_ahead(young)
+    assert third.value is not None
+    assert young.value is not None
+    assert young.value - third.value > 1
+    assert found == pytest.approx(third.value)
 
 
 def test_short_curve_with_nobody_further_is_expected_to_stay_where_it_is() -> None:
