@@ -25,7 +25,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
 
 from crossover.trainers.durable import Digest
 from crossover.trainers.errors import RecordError
@@ -70,6 +69,13 @@ class WindowFacts:
     num_tokens: NDArray[np.int64]
     num_bytes: NDArray[np.int64]
     document: NDArray[np.int64]
+
+
+class _Sealed(BaseModel):
+    """A commit as text, and its digest."""
+
+    commit: str
+    sha256: str
 
 
 class _CommitOfRows(BaseModel):
@@ -407,14 +413,14 @@ def _newest_rows(folder: str) -> bytes | None:
     try:
         number = max((int(name) for name in os.listdir(folder) if name.isdecimal()), default=None)  # noqa: PTH208
         with open(f"{folder}/{number}/COMMIT.json", "rb") as file:  # noqa: PTH123
-            outer = from_json(file.read())
-        body = outer["commit"].encode()
+            sealed = _Sealed.model_validate_json(file.read())
+        body = sealed.commit.encode()
         commit = _CommitOfRows.model_validate_json(body)
         with open(f"{folder}/{number}/evaluations.arrow", "rb") as file:  # noqa: PTH123
             content = file.read()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         return None
-    is_whole = hashlib.sha256(body).hexdigest() == outer.get("sha256")
+    is_whole = hashlib.sha256(body).hexdigest() == sealed.sha256
     is_its_own = commit.files.rows.sha256 == hashlib.sha256(content).hexdigest() and commit.number == number
     return content if is_whole and is_its_own else None
 
