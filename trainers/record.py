@@ -77,6 +77,22 @@ class _Sealed(BaseModel):
     commit: str
     sha256: str
 
+    @classmethod
+    def opened(cls, content: bytes) -> bytes:
+        """The commit, once its digest agrees.
+
+        Raises:
+            ValueError: it does not, or there is no commit.
+        """
+        try:
+            sealed = cls.model_validate_json(content)
+        except ValidationError:
+            raise ValueError("no commit in it") from None
+        body = sealed.commit.encode()
+        if hashlib.sha256(body).hexdigest() != sealed.sha256:
+            raise ValueError("its sha256 is another one")
+        return body
+
 
 class _CommitOfRows(BaseModel):
     """What the rows alone need of a commit: its other files are many, and reading 10,000 trials is mostly them."""
@@ -124,12 +140,7 @@ class Commit(BaseModel):
         Raises:
             ValueError: it is something else.
         """
-        outer = json.loads(content)
-        if not isinstance(outer, dict) or not isinstance(body := outer.get("commit"), str):
-            raise ValueError("no commit in it")
-        if hashlib.sha256(body.encode()).hexdigest() != outer.get("sha256"):
-            raise ValueError("its sha256 is another one")
-        return cls.model_validate_json(body)
+        return cls.model_validate_json(_Sealed.opened(content))
 
 
 @dataclass(frozen=True)
@@ -413,16 +424,13 @@ def _newest_rows(folder: str) -> bytes | None:
     try:
         number = max((int(name) for name in os.listdir(folder) if name.isdecimal()), default=None)  # noqa: PTH208
         with open(f"{folder}/{number}/COMMIT.json", "rb") as file:  # noqa: PTH123
-            sealed = _Sealed.model_validate_json(file.read())
-        body = sealed.commit.encode()
-        commit = _CommitOfRows.model_validate_json(body)
+            commit = _CommitOfRows.model_validate_json(_Sealed.opened(file.read()))
         with open(f"{folder}/{number}/evaluations.arrow", "rb") as file:  # noqa: PTH123
             content = file.read()
     except (OSError, ValueError):
         return None
-    is_whole = hashlib.sha256(body).hexdigest() == sealed.sha256
     is_its_own = commit.files.rows.sha256 == hashlib.sha256(content).hexdigest() and commit.number == number
-    return content if is_whole and is_its_own else None
+    return content if is_its_own else None
 
 
 def _read_json(path: str, model: type[_RowT]) -> _RowT | None:
